@@ -1,0 +1,1 @@
+"""Who may do what: identities, allow and deny rules, presented as one pure decision. No I/O."""

@@ -1,0 +1,1 @@
+"""Which mount holds a bucket and key, and which rule applies to it. Pure."""
