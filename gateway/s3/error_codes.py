@@ -1,0 +1,80 @@
+"""Every S3 error code this gateway sends of its own accord: status and default text.
+Source: Amazon S3 API Reference, "Error responses"; wording is ours."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CODES: Final[dict[str, tuple[int, str]]] = {
+    # who are you, may you
+    "AccessDenied": (403, "Access denied."),
+    "AuthorizationHeaderMalformed": (400, "The Authorization header is malformed."),
+    "AuthorizationQueryParametersError": (400, "The query's authentication parameters are malformed."),
+    "ExpiredToken": (400, "The token has expired."),
+    "InvalidAccessKeyId": (403, "This access key id is not known here."),
+    "InvalidSecurity": (403, "The security credentials are not valid."),
+    "InvalidToken": (400, "The security token is not valid here: this gateway's keys have none."),
+    "RequestExpired": (400, "The request has expired."),
+    "RequestTimeTooSkewed": (403, "The request's time and the server's differ by more than 15 minutes."),
+    "SignatureDoesNotMatch": (
+        403,
+        "The signature does not match; check the secret key and the signing method.",
+    ),
+    # the request line and head
+    "BadRequest": (400, "The request is malformed."),
+    "InvalidArgument": (400, "An argument is not valid."),
+    "InvalidBucketName": (400, "The bucket name is not valid."),
+    "InvalidHTTPRequest": (400, "The HTTP request is malformed."),
+    "InvalidRequest": (400, "The request is not valid."),
+    "InvalidURI": (400, "The URI could not be parsed."),
+    "KeyTooLongError": (400, "The key is longer than 1024 bytes."),
+    "MaxMessageLengthExceeded": (400, "The request body is too large."),
+    "MetadataTooLarge": (400, "The metadata headers exceed 2 KB."),
+    "MethodNotAllowed": (405, "The method is not allowed on this resource."),
+    "MissingContentLength": (411, "The length of the body must be given."),
+    "MissingRequestBodyError": (400, "The request body is empty."),
+    "MissingSecurityHeader": (400, "A required header is missing."),
+    "NotImplemented": (501, "This is not implemented."),
+    "RequestHeaderSectionTooLarge": (400, "The request's header section is too large."),
+    "UnsupportedArgument": (400, "An argument is not supported."),
+    # the body
+    "BadDigest": (400, "The body does not match the digest that was sent with it."),
+    "EntityTooLarge": (400, "The body exceeds the largest size allowed."),
+    "EntityTooSmall": (400, "A part is smaller than the smallest size allowed."),
+    "IncompleteBody": (400, "The body does not have the length that was announced."),
+    "IncompleteSignature": (400, "The body's signature is incomplete."),
+    "InvalidChunkSizeError": (400, "The body's chunks are malformed."),
+    "InvalidDigest": (400, "The digest is malformed."),
+    "MalformedTrailerError": (400, "The body's trailer is malformed."),
+    "MalformedXML": (400, "The XML is not well formed or not what this call takes."),
+    "RequestTimeout": (400, "The body did not arrive in time."),
+    "XAmzContentSHA256Mismatch": (400, "The body does not match x-amz-content-sha256."),
+    # names and states
+    "BucketAlreadyExists": (409, "The bucket name is taken."),
+    "BucketAlreadyOwnedByYou": (409, "The bucket exists and is yours."),
+    "BucketNotEmpty": (409, "The bucket is not empty."),
+    "ConditionalRequestConflict": (409, "A conflicting operation ran at the same time."),
+    "InvalidEncryptionAlgorithmError": (400, "The encryption algorithm is not valid."),
+    "InvalidLocationConstraint": (400, "The location constraint is not valid."),
+    "InvalidObjectState": (403, "The object's storage class does not allow this now."),
+    "InvalidPart": (400, "A part was not found, or its ETag does not match."),
+    "InvalidPartNumber": (416, "The part number cannot be satisfied."),
+    "InvalidPartOrder": (400, "The list of parts is not in ascending order."),
+    "InvalidRange": (416, "The range cannot be satisfied."),
+    "InvalidStorageClass": (400, "The storage class is not valid."),
+    "InvalidTag": (400, "The tag is not valid."),
+    "MalformedPolicy": (400, "The policy is malformed."),
+    "NoSuchBucket": (404, "The bucket does not exist."),
+    "NoSuchKey": (404, "The key does not exist."),
+    "NoSuchUpload": (404, "The upload does not exist: it may have been completed or aborted."),
+    "NoSuchVersion": (404, "The version does not exist."),
+    "NotModified": (304, "Not modified."),
+    "OperationAborted": (409, "A conflicting operation is in progress."),
+    "PermanentRedirect": (301, "The bucket must be addressed at another endpoint."),
+    "PreconditionFailed": (412, "At least one of the preconditions does not hold."),
+    "TooManyBuckets": (400, "There are too many buckets."),
+    # trouble of ours or of the origin
+    "InternalError": (500, "An internal error occurred; please try again."),
+    "ServiceUnavailable": (503, "The origin cannot be reached; please try again."),
+    "SlowDown": (503, "Please reduce your request rate."),
+}
