@@ -54,5 +54,9 @@ class Threads:
     async def run(self, call: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
 
+    def start(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Like `run`, for a caller that must know when the call ended even if it stops waiting for it."""
+        return asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
+
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,12 +1,13 @@
-"""The Origin protocol: what a cloud must do, and its obligations. `tests/origins/` is its contract suite; every
-implementation passes it whole, or declares the missing thing in `Capabilities` and raises `Unsupported`.
+"""The Origin protocol: what a cloud must do, and its obligations. `tests/origins/` is its contract suite;
+every implementation passes it whole, or declares the missing thing in `Capabilities` and raises
+`Unsupported`.
 
 Obligations of every method:
-  * keys are exact: `a//b`, `dir/`, `./x`, `a+b`, 1,024 bytes of UTF-8 come back as they went in, or are refused
-    with `Unsupported`; no two keys share an object;
+  * keys are exact: `a//b`, `dir/`, `./x`, `a+b`, 1,024 bytes of UTF-8 come back as they went in, or are
+    refused with `Unsupported`; no two keys share an object;
   * errors are the kinds of `gateway.errors`, nothing else (CancelledError aside);
-  * idempotent calls (head, get before its first byte, list, delete, abort) retry by themselves with backoff and
-    jitter inside the per-request deadline; calls that consume a body never do;
+  * idempotent calls (head, get before its first byte, list, delete, abort) retry by themselves with backoff
+    and jitter inside the per-request deadline; calls that consume a body never do;
   * a `put` whose body iterator raises, or ends short of `length`, leaves nothing visible;
   * cancellation releases the connection and leaves nothing visible.
 """
@@ -36,8 +37,8 @@ from gateway.model import (
 class Capabilities:
     """What this origin can do beyond the least common denominator. `forward`: speaks S3, so any other S3 call
     can be re-signed and passed on. `versions`: object versions exist. `conditional_writes`: If-Match and
-    If-None-Match on put and complete are atomic there. `trailers`: accepts aws-chunked with a checksum trailer.
-    `checksums`: stores and returns x-amz-checksum-*. `batch_delete`: DeleteObjects in one call."""
+    If-None-Match on put and complete are atomic there. `trailers`: accepts aws-chunked with a checksum
+    trailer. `checksums`: stores and returns x-amz-checksum-*. `batch_delete`: DeleteObjects in one call."""
 
     forward: bool = False
     versions: bool = False
@@ -48,8 +49,8 @@ class Capabilities:
 
 
 class Reading(Protocol):
-    """An open ranged read. `meta.size` is the whole object's size, [start, stop) is what `chunks` will deliver:
-    exactly stop - start bytes, or an error (`Unreachable` when the body is cut short)."""
+    """An open ranged read. `meta.size` is the whole object's size, [start, stop) is what `chunks` will
+    deliver: exactly stop - start bytes, or an error (`Unreachable` when the body is cut short)."""
 
     meta: ObjectMeta
     start: int
@@ -111,15 +112,17 @@ class Origin(Protocol):
     def get(
         self, remote: Remote, start: int, stop: int | None, *, if_match: str | None = None
     ) -> AbstractAsyncContextManager[Reading]:
-        """Bytes [start, stop), clamped to the object; `stop=None` with `start=0` reads the whole object without a
-        Range header, so that stored checksums come back. Raises NotFound, Changed (If-Match failed),
-        RangeNotSatisfiable (start at or past the end, which includes every range of an empty object)."""
+        """Bytes [start, stop), clamped to the object; `stop=None` with `start=0` reads the whole object
+        without a Range header, so that stored checksums come back. Raises NotFound, Changed (If-Match
+        failed), RangeNotSatisfiable (start at or past the end, which includes every range of an empty
+        object)."""
 
     async def put(self, remote: Remote, body: PutBody, conditions: Conditions) -> WriteResult:
         """Raises ConditionFailed; NotFound for If-Match on a missing key."""
 
     async def delete(self, remote: Remote, *, version_id: str | None = None) -> Mapping[str, str]:
-        """Deleting a missing key succeeds. Returns response headers (x-amz-version-id, x-amz-delete-marker)."""
+        """Deleting a missing key succeeds. Returns response headers (x-amz-version-id,
+        x-amz-delete-marker)."""
 
     async def copy(
         self, source: Remote, target: Remote, headers: Mapping[str, str], *, source_version: str | None = None
@@ -147,7 +150,9 @@ class Origin(Protocol):
         max_keys: int = 1000,
     ) -> VersionPage: ...
 
-    async def create_upload(self, remote: Remote, headers: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+    async def create_upload(
+        self, remote: Remote, headers: Mapping[str, str]
+    ) -> tuple[str, Mapping[str, str]]:
         """Upload id and response headers (x-amz-checksum-algorithm, …)."""
 
     async def put_part(self, remote: Remote, upload_id: str, number: int, body: PutBody) -> WriteResult: ...
@@ -172,8 +177,8 @@ class Origin(Protocol):
         headers: Mapping[str, str],
         conditions: Conditions,
     ) -> WriteResult:
-        """Idempotent: a retried complete of a finished upload answers as the first did, where the origin allows.
-        Raises Refused with InvalidPart, InvalidPartOrder, EntityTooSmall, NoSuchUpload."""
+        """Idempotent: a retried complete of a finished upload answers as the first did, where the origin
+        allows. Raises Refused with InvalidPart, InvalidPartOrder, EntityTooSmall, NoSuchUpload."""
 
     async def abort_upload(self, remote: Remote, upload_id: str) -> None: ...
 
