@@ -33,23 +33,17 @@ BUCKET_ROWS: Final = (
     Row("GET", "policyStatus", "GetBucketPolicyStatus", "s3:GetBucketPolicyStatus"),
     Row("DELETE", "policy", "DeleteBucketPolicy", "s3:DeleteBucketPolicy"),
     Row("DELETE", "website", "DeleteBucketWebsite", "s3:DeleteBucketWebsite"),
-    Row(
-        "POST",
-        "metadataTable",
-        "CreateBucketMetadataTableConfiguration",
-        "s3:CreateBucketMetadataTableConfiguration",
+    *(
+        Row(method, key, verb + name, "s3:" + verb + "BucketMetadataTableConfiguration")
+        for key, name in (
+            ("metadataTable", "BucketMetadataTableConfiguration"),
+            ("metadataConfiguration", "BucketMetadataConfiguration"),
+        )
+        for method, verb in (("POST", "Create"), ("GET", "Get"), ("DELETE", "Delete"))
     ),
-    Row(
-        "GET",
-        "metadataTable",
-        "GetBucketMetadataTableConfiguration",
-        "s3:GetBucketMetadataTableConfiguration",
-    ),
-    Row(
-        "DELETE",
-        "metadataTable",
-        "DeleteBucketMetadataTableConfiguration",
-        "s3:DeleteBucketMetadataTableConfiguration",
+    *(
+        Row("PUT", key, f"UpdateBucketM{key[1:]}Configuration", f"s3:UpdateBucketM{key[1:]}Configuration")
+        for key in ("metadataInventoryTable", "metadataJournalTable", "metadataAnnotationTable")
     ),
 )
 
@@ -57,6 +51,7 @@ BUCKET_ROWS: Final = (
 # operation is Get/Put/Delete + name, the actions s3:Get… and s3:Put… (deleting one needs the Put action).
 BUCKET_CONFIGURATIONS: Final = (
     # key, name, the action's noun, has DELETE
+    ("abac", "BucketAbac", "BucketAbac", False),
     ("accelerate", "BucketAccelerateConfiguration", "AccelerateConfiguration", False),
     ("acl", "BucketAcl", "BucketAcl", False),
     ("analytics", "BucketAnalyticsConfiguration", "AnalyticsConfiguration", True),
@@ -127,6 +122,27 @@ OBJECT_ROWS: Final = (
         "s3:UpdateObjectEncryption",
         "s3:UpdateObjectEncryption",
     ),
+    Row(
+        "GET",
+        "annotation",
+        "GetObjectAnnotation",
+        "s3:GetObjectAnnotation",
+        "s3:GetObjectVersionAnnotation",
+    ),
+    Row(
+        "PUT",
+        "annotation",
+        "PutObjectAnnotation",
+        "s3:PutObjectAnnotation",
+        "s3:PutObjectVersionAnnotation",
+    ),
+    Row(
+        "DELETE",
+        "annotation",
+        "DeleteObjectAnnotation",
+        "s3:DeleteObjectAnnotation",
+        "s3:DeleteObjectVersionAnnotation",
+    ),
 )
 
 # Query keys that are parameters, not sub-resources: they never select another operation.
@@ -165,6 +181,7 @@ RESPONSE_KEYS: Final = frozenset(
 )
 # A write takes exactly what its row names, plus:
 WRITE_KEYS: Final = {
+    "annotation": frozenset({"annotationName"}),
     "analytics": frozenset({"id"}),
     "intelligent-tiering": frozenset({"id"}),
     "inventory": frozenset({"id"}),

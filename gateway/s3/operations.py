@@ -86,7 +86,7 @@ def _configurations() -> tuple[Row, ...]:
 _SERVICE: Final = _table(SERVICE_ROWS, False)
 _BUCKET: Final = _table(BUCKET_ROWS + _configurations(), False)
 _OBJECT: Final = _table(OBJECT_ROWS, True)
-_SELECTING: Final = frozenset(
+SELECTING_KEYS: Final = frozenset(
     key for method, keys, _ in (*_SERVICE, *_BUCKET, *_OBJECT) for key in keys.split()
 ) - {"partNumber"}  # on reads it is a parameter; on writes it belongs to uploadId
 
@@ -128,11 +128,25 @@ def _object_operation(method: str, keys: str, address: Address, headers: Mapping
         operation = _OBJECT.get((method, keys, False))
     if operation is None:
         return _refused("NotImplemented" if keys or versioned else "MethodNotAllowed", "object")
+    if operation.mutates and not _CHANGING_HEADERS.isdisjoint(headers):
+        return _refused("NotImplemented", "object")
     if "x-amz-copy-source" not in headers or not operation.mutates:
         return operation
     if operation.name == "PutObject":
         return COPY
     return COPY_PART if operation.name == "UploadPart" else _refused("NotImplemented", "object")
+
+
+# Headers that turn a write into another one (append, rename, conditional delete of directory buckets):
+# passing over them would overwrite or delete what the client meant to keep.
+_CHANGING_HEADERS: Final = frozenset(
+    {
+        "x-amz-if-match-last-modified-time",
+        "x-amz-if-match-size",
+        "x-amz-rename-source",
+        "x-amz-write-offset-bytes",
+    }
+)
 
 
 def _bucket_operation(method: str, keys: str, address: Address, headers: Mapping[str, str]) -> Operation:
@@ -150,7 +164,7 @@ def _selecting_keys(method: str, address: Address) -> str | None:
     selecting = set()
     others = []
     for key, value in address.query:
-        if key in _SELECTING or (key == "partNumber" and not reads and address.key):
+        if key in SELECTING_KEYS or (key == "partNumber" and not reads and address.key):
             selecting.add(key)
         elif not _ignored(key, value, reads):
             others.append(key)
