@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     given = parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.chdir(ROOT)
-    os.environ.setdefault("PYTHONPATH", str(ROOT))
+    os.environ |= {"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     console = Console(width=None if sys.stdout.isatty() else 150)
     out: Path = (given.out or ROOT / "loadtest/results" / time.strftime("%Y%m%d-%H%M%S")).absolute()
     out.mkdir(parents=True, exist_ok=True)

@@ -116,7 +116,7 @@ http {{
   client_body_temp_path {work}/nginx-body;
   proxy_temp_path {work}/nginx-temp;
   {open_files}
-  proxy_cache_path {data} levels=1:2 keys_zone=bench:64m max_size=64g inactive=1d use_temp_path=off;
+  proxy_cache_path {data} levels=1:2 keys_zone=bench:64m max_size=16g inactive=1d use_temp_path=off;
   upstream origin {{ server 127.0.0.1:{origin}; keepalive 64; keepalive_requests 1000000000; }}
   server {{
     listen 127.0.0.1:{port} backlog=4096;
@@ -244,7 +244,7 @@ resources = ["{bucket}", "{bucket}/*"]
 
 
 def start_gateway(
-    upstream_port: int, cores: frozenset[int], work: Path, *, workers: int = 1, capacity: str = "64GiB"
+    upstream_port: int, cores: frozenset[int], work: Path, *, workers: int = 1, capacity: str = "16GiB"
 ) -> Server:
     program = find("gateway")
     if program is None:

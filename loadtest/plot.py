@@ -112,7 +112,7 @@ def _grouped(
     axes.set_xticks(range(len(groups)), groups)
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="y", color=FAINT)
-    axes.margins(y=0.15)
+    axes.margins(y=0.3)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value)))
     axes.legend()
 

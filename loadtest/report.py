@@ -71,7 +71,8 @@ def print_result(console: Console, result: Result) -> None:
     if result.rows:
         console.print(table)
     for figure in result.figures:
-        console.print(f"  {figure.what}: [bold]{shown(figure.measured)}[/] {figure.unit}", highlight=False)
+        unit = figure.unit if figure.measured is not None else ""
+        console.print(f"  {figure.what}: [bold]{shown(figure.measured)}[/] {unit}", highlight=False)
     for note in result.notes:
         console.print(f"  note: {note}", highlight=False, markup=False)
 
