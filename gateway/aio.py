@@ -7,14 +7,20 @@ reported when, or if, the task is collected. `Tasks` keeps the reference, names 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import structlog
 
 T = TypeVar("T")
 log = structlog.get_logger()
+
+
+def _log_failure(future: Future[Any]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.error("background call failed", error=repr(error), exc_info=error)
 
 
 class Tasks:
@@ -57,6 +63,12 @@ class Threads:
     def start(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Like `run`, for a caller that must know when the call ended even if it stops waiting for it."""
         return asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
+
+    def submit(self, call: Callable[..., object], *args: Any) -> None:
+        """Runs it some time soon, without anybody waiting; a failure is logged. For the edges of `close`,
+        where the pool takes nothing any more, the caller has to cope with its not running."""
+        with contextlib.suppress(RuntimeError):
+            self._pool.submit(call, *args).add_done_callback(_log_failure)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)

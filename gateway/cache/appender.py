@@ -1,0 +1,227 @@
+"""The end of the log: one active segment per worker, to which records are appended.
+
+Space is given out and its header written under one lock, in the order of the offsets, so a scan never meets a
+hole. Payloads are written outside of it. A segment that is full takes no more records; it is sealed, cut to
+its size, when the last fill in it has ended. That count has a lock of its own, so `finish` never waits for a
+write. Offsets and slots are never used again, whatever became of a fill.
+
+Everything but `finish` blocks and runs in the store's threads. Lock order: this lock, then the index thread
+(a new segment is reserved in the index before its file exists); a change in the index never waits for this
+lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from gateway.cache.changes import Changes
+from gateway.cache.entry import Entry, encode_entry
+from gateway.cache.record import (
+    META_SIZE_MAX,
+    OPEN,
+    STATE_OFFSET,
+    VALID,
+    VOID,
+    encode_header,
+    encode_meta,
+    encode_state,
+    record_end,
+)
+from gateway.cache.segment import Segment, Segments
+from gateway.cache.writer import IndexWriter
+from gateway.errors import StoreFull
+
+log = structlog.get_logger()
+DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
+
+
+class NoRoom(Exception):
+    """The capacity allows no further segment: evict one and try again."""
+
+
+class DiskFull(StoreFull):
+    """The file system refused to take bytes."""
+
+
+class _Open:
+    """The active segment, or one that is full while fills in it still run."""
+
+    __slots__ = ("fills", "full", "segment", "slot", "tail")
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
+        self.tail = 0
+        self.slot = 0
+        self.fills = 0
+        self.full = False
+
+
+class Place:
+    """Space for one record. Ends with exactly one `finish`."""
+
+    __slots__ = ("ended", "lead", "length", "offset", "owner", "slot")
+
+    def __init__(self, owner: _Open, offset: int, lead: int, length: int, slot: int) -> None:
+        self.owner = owner
+        self.offset = offset  # of the payload
+        self.lead = lead
+        self.length = length
+        self.slot = slot
+        self.ended = False
+
+    @property
+    def segment(self) -> Segment:
+        return self.owner.segment
+
+
+def write_all(fd: int, parts: Sequence[bytes | bytearray | memoryview], offset: int) -> None:
+    """pwritev until everything is written. Raises DiskFull where the file system refuses."""
+    left = [memoryview(part).cast("B") for part in parts if len(part)]
+    try:
+        while left:
+            count = os.pwritev(fd, left, offset)
+            offset += count
+            while left and count >= len(left[0]):
+                count -= len(left.pop(0))
+            if left and count:
+                left[0] = left[0][count:]
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise DiskFull(f"the cache's file system refused a write: {error.strerror}") from error
+        raise
+
+
+class Appender:
+    def __init__(
+        self,
+        segments: Segments,
+        changes: Changes,
+        writer: IndexWriter,
+        worker: int,
+        segment_bytes: int,
+        later: Callable[..., object],
+    ) -> None:
+        self._segments = segments
+        self._changes = changes
+        self._writer = writer
+        self._worker = worker
+        self._segment_bytes = segment_bytes
+        self._acc_bytes = segments.acc_bytes
+        self._later = later  # runs a call in one of the store's threads, some time soon
+        self._lock = threading.Lock()
+        self._ends = threading.Lock()
+        self._active: _Open | None = None
+
+    def reserve(self, entry: Entry, block: int, length: int) -> Place:
+        """Space for a block that is still to come; its header says OPEN. Raises NoRoom, StoreFull,
+        DiskFull."""
+        return self._append(entry, block, length, OPEN, 0, b"")
+
+    def append(self, entry: Entry, block: int, data: bytes | bytearray | memoryview, crc: int) -> Place:
+        """A whole block at once, in one write; its header says VALID."""
+        return self._append(entry, block, len(data), VALID, crc, data)
+
+    def _append(
+        self,
+        entry: Entry,
+        block: int,
+        length: int,
+        state: int,
+        crc: int,
+        data: bytes | bytearray | memoryview,
+    ) -> Place:
+        meta = encode_meta(entry.key, encode_entry(entry))
+        if len(meta) > META_SIZE_MAX:
+            raise StoreFull("the object's key and headers are too long to be cached")
+        with self._lock:
+            opened = self._active
+            if opened is None or not self._fits(opened, len(meta), length):
+                opened = self._roll(len(meta), length)
+            header = encode_header(
+                state=state,
+                crc=crc,
+                slot=opened.slot,
+                meta=meta,
+                length=length,
+                block=block,
+                version=entry.version,
+                segment=opened.segment.id,
+            )
+            write_all(opened.segment.fd, (header, data), opened.tail)
+            place = Place(opened, opened.tail + len(header), len(header), length, opened.slot)
+            opened.tail = record_end(opened.tail, len(meta), length)
+            opened.slot += 1
+            with self._ends:
+                opened.fills += 1
+        return place
+
+    def _fits(self, opened: _Open, meta_length: int, length: int) -> bool:
+        end = record_end(opened.tail, meta_length, length)
+        return end <= self._segment_bytes and opened.slot < self._segments.slots
+
+    def _roll(self, meta_length: int, length: int) -> _Open:
+        if record_end(0, meta_length, length) > self._segment_bytes:
+            raise StoreFull("the block is larger than a segment")
+        segment = self._writer.call(
+            self._changes.new_segment, self._worker, self._segment_bytes, self._acc_bytes
+        )
+        if segment is None:
+            raise NoRoom
+        try:
+            opened = _Open(self._segments.create(segment))
+        except OSError as error:
+            self._segments.unlink(segment)
+            self._writer.post(self._changes.put_segment, segment, None)
+            if error.errno in DISK_FULL:
+                raise DiskFull(f"the cache's file system refused a file: {error.strerror}") from error
+            raise StoreFull(f"a cache segment could not be created: {error}") from error
+        if self._active is not None:
+            self._retire(self._active)
+        self._active = opened
+        return opened
+
+    def set_state(self, place: Place, state: int, crc: int) -> None:
+        write_all(place.segment.fd, (encode_state(state, crc),), place.offset - place.lead + STATE_OFFSET)
+
+    def finish(self, place: Place) -> None:
+        """The fill has ended and, if it was good, is in the index. Without this its segment is never
+        sealed."""
+        with self._ends:
+            if place.ended:
+                return
+            place.ended = True
+            place.owner.fills -= 1
+            sealable = place.owner.full and not place.owner.fills
+        if sealable:
+            self._later(self._seal, place.owner)
+
+    def abandon(self, place: Place) -> None:
+        try:
+            self.set_state(place, VOID, 0)
+        except (StoreFull, OSError):
+            log.info("cache record stays open", segment=place.segment.id)  # a scan skips it all the same
+        finally:
+            self.finish(place)
+
+    def _retire(self, opened: _Open) -> None:
+        with self._ends:
+            opened.full = True
+            sealable = not opened.fills
+        if sealable:
+            self._seal(opened)
+
+    def _seal(self, opened: _Open) -> None:
+        os.ftruncate(opened.segment.fd, opened.tail)
+        self._writer.post(self._changes.seal, opened.segment.id, opened.tail + self._acc_bytes)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._active is not None:
+                self._retire(self._active)
+                self._active = None

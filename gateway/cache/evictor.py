@@ -1,0 +1,211 @@
+"""Makes room: takes the oldest segment away, in steps that any worker can resume when this one is killed.
+
+    1. its row becomes EVICTING (nobody else starts on it; the next evictor begins with it)
+    2. hot blocks are appended again, and their index rows moved
+    3. all other rows are deleted, in small transactions, entries without blocks with them
+    4. the files are unlinked; readers that have them open go on reading
+    5. its row, and with it its claim on the capacity, is deleted
+
+One evictor at a time per node (an flock). Blocks; runs in a thread of its own, so it delays neither hits nor
+fills beyond the small transactions of step 3.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import lmdb
+import structlog
+from awscrt.checksums import crc32c
+
+from gateway.cache.appender import Appender, NoRoom, Place
+from gateway.cache.changes import Changes
+from gateway.cache.counters import Counters
+from gateway.cache.entry import Extent, block_key, decode_entry, decode_extent
+from gateway.cache.eviction import Candidate, keep
+from gateway.cache.index import Index
+from gateway.cache.layout import FileLock
+from gateway.cache.record import Header, decode_header, decode_meta
+from gateway.cache.segment import WRITTEN, Segment, Segments
+from gateway.cache.writer import IndexWriter
+from gateway.errors import StoreFull
+
+log = structlog.get_logger()
+
+ROWS_PER_STEP: Final = 512  # some 3 ms of a write transaction
+MOVES_PER_STEP: Final = 32
+LOCK_WAIT_S: Final = 15.0  # another worker's eviction: reading and writing half a segment again, at 20 MB/s
+_LOCK_POLL_S: Final = 0.01
+
+
+@dataclass(slots=True)
+class _Kept:
+    candidate: Candidate
+    place: Place
+    extent: Extent
+
+
+def read_record(opened: Segment, extent: Extent) -> tuple[Header, bytes] | None:
+    """A record's header and payload when the header, both CRCs and the extent agree."""
+    data = os.pread(opened.fd, extent.lead + extent.length, extent.offset - extent.lead)
+    if len(data) != extent.lead + extent.length:
+        return None
+    header = decode_header(data[: extent.lead], extent.offset - extent.lead, opened.id)
+    payload = data[extent.lead :]
+    if (
+        header is None
+        or header.payload_offset != extent.offset
+        or header.payload_length != extent.length
+        or not header.payload_crc == extent.crc == crc32c(payload)
+    ):
+        return None
+    return header, payload
+
+
+class Evictor:
+    def __init__(
+        self,
+        index: Index,
+        changes: Changes,
+        writer: IndexWriter,
+        segments: Segments,
+        appender: Appender,
+        lock: FileLock,
+        counters: Counters,
+        reserved: int,
+    ) -> None:
+        self._index = index
+        self._changes = changes
+        self._writer = writer
+        self._segments = segments
+        self._appender = appender
+        self._lock = lock
+        self._counters = counters
+        self._reserved = reserved
+        self.pinned: Callable[[int], bool] | None = None  # segments that must stay
+        self.pinned_block: Callable[[Candidate], bool] | None = None
+
+    def enough(self) -> bool:
+        """Does another segment fit now?"""
+        with self._index.env.begin() as txn:
+            return self._changes.fits(txn, self._reserved)
+
+    def make_room(self) -> bool:
+        """Evicts until another segment fits; False when nothing more can go."""
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while not self._lock.acquire():
+            if self.enough():
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOCK_POLL_S)  # the lock is another process's: there is nothing to be woken by
+        try:
+            while not self.enough():
+                if not self._evict_one():
+                    return False
+            return True
+        except (StoreFull, lmdb.Error) as error:
+            log.warning("cache eviction stopped", error=str(error))
+            return False
+        finally:
+            self._lock.release()
+
+    def resume(self) -> None:
+        """Finishes what a killed evictor left, if nobody does so already."""
+        if not self._lock.acquire():
+            return
+        try:
+            while self._writer.call(self._changes.half_evicted) is not None:
+                self._evict_one()
+        finally:
+            self._lock.release()
+
+    def _evict_one(self) -> bool:
+        segment = self._writer.call(self._changes.begin_evict, self.pinned)
+        if segment is None:
+            return False
+        opened = self._segments.get(segment)
+        if opened is not None:
+            self._keep_hot(opened)
+        rows = -1
+        while rows:
+            rows, blocks, size = self._writer.call(self._changes.drop_rows, segment, ROWS_PER_STEP)
+            self._counters.evicted_blocks += blocks
+            self._counters.evicted_bytes += size
+        self._segments.unlink(segment)
+        self._writer.call(self._changes.put_segment, segment, None)
+        self._index.shared.evicted()
+        self._counters.evicted_segments += 1
+        return True
+
+    def _keep_hot(self, opened: Segment) -> None:
+        size = os.fstat(opened.fd).st_size
+        kept: list[_Kept] = []
+        for candidate in keep(self._candidates(opened), size, self.pinned_block):
+            try:
+                found = self._append_again(opened, candidate)
+            except (NoRoom, StoreFull, OSError):
+                break
+            if found is not None:
+                kept.append(found)
+            if len(kept) >= MOVES_PER_STEP:
+                self._move(kept)
+                kept = []
+        self._move(kept)
+
+    def _candidates(self, opened: Segment) -> list[Candidate]:
+        found: list[Candidate] = []
+        after = 0
+        while True:
+            with self._index.env.begin() as txn:
+                rows = self._changes.rows_of(txn, opened.id, after, ROWS_PER_STEP)
+                for slot, version, block, key in rows:
+                    extent = self._extent(txn, opened.id, slot, version, block)
+                    if extent is not None:
+                        found.append(Candidate(version, block, key, extent, opened.access[slot]))
+            if len(rows) < ROWS_PER_STEP:
+                return found
+            after = rows[-1][0] + 1
+            if after > 0xFFFF:
+                return found
+
+    def _extent(self, txn: Any, segment: int, slot: int, version: int, block: int) -> Extent | None:
+        value = txn.get(block_key(version, block), None, self._index.blocks)
+        extent = None if value is None else decode_extent(value, version, block)
+        return extent if extent is not None and (extent.segment, extent.slot) == (segment, slot) else None
+
+    def _append_again(self, opened: Segment, candidate: Candidate) -> _Kept | None:
+        """A damaged block is not carried on."""
+        old = candidate.extent
+        record = read_record(opened, old)
+        if record is None:
+            return None
+        header, payload = record
+        key, value = decode_meta(header.meta)
+        entry = decode_entry(key, value)
+        if entry is None or entry.version != candidate.version:
+            return None
+        place = self._appender.append(entry, candidate.block, payload, old.crc)
+        place.segment.access[place.slot] = WRITTEN
+        extent = Extent(place.segment.id, place.offset, old.length, old.crc, place.slot, place.lead)
+        return _Kept(candidate, place, extent)
+
+    def _move(self, kept: list[_Kept]) -> None:
+        if not kept:
+            return
+        try:
+            moved = self._writer.call(
+                self._changes.move_all,
+                [
+                    (k.candidate.extent, k.extent, k.candidate.version, k.candidate.block, k.candidate.key)
+                    for k in kept
+                ],
+            )
+            self._counters.kept_bytes += moved
+        finally:
+            for one in kept:
+                self._appender.finish(one.place)

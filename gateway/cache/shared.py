@@ -1,0 +1,46 @@
+"""A page of memory that the workers of a node share, for the few facts that every read looks at.
+
+    0   u64  distrust_ns: entries whose answer was asked for at or before this instant must be validated
+    again.
+             Raised when an invalidation could not be written to the index (disk full, index damaged), so that
+             a write is never acknowledged while another worker could still serve what it replaced.
+    8   u64  evictions: changes whenever a segment's file went, so that workers close theirs
+
+Aligned 8-byte stores through a memoryview are single stores on every machine this runs on. The file is fully
+allocated before it is mapped: a hole touched on a full disk would be a SIGBUS.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+
+class SharedPage:
+    def __init__(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, mmap.PAGESIZE)
+            self._map = mmap.mmap(fd, mmap.PAGESIZE)
+        finally:
+            os.close(fd)
+        self.words = memoryview(self._map).cast("Q")
+
+    @property
+    def distrust_ns(self) -> int:
+        return self.words[0]
+
+    def distrust(self, ns: int) -> None:
+        self.words[0] = max(ns, self.words[0])
+
+    @property
+    def evictions(self) -> int:
+        return self.words[1]
+
+    def evicted(self) -> None:
+        self.words[1] = self.words[1] + 1
+
+    def close(self) -> None:
+        self.words.release()
+        self._map.close()

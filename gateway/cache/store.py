@@ -1,0 +1,432 @@
+"""The store as a worker sees it: the one class of this room that others call.
+
+Reading (event loop, microseconds, no await): `lookup`, `entry`, `block`, `segment`, `verified`, `touch`,
+`read_now`. Changing (awaits a thread): `install`, `install_absent`, `forget`, `reserve`, `put_block`,
+`verify`.
+
+A hit: `lookup` → every extent there → `verified` (else `verify`, once per block and start of the node) →
+`touch` → `read_now` for small ranges or `segment(…)` for sendfile. `segment` may be None at any time (evicted
+between two lines of the caller): that is a miss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from awscrt.checksums import crc32c
+
+from gateway.aio import Tasks, Threads
+from gateway.cache.admission import Admission
+from gateway.cache.appender import Appender, DiskFull, NoRoom
+from gateway.cache.changes import Changes, Superseded
+from gateway.cache.counters import Counters
+from gateway.cache.entry import ABSENT, OBJECT, Entry, Extent
+from gateway.cache.evictor import Evictor, read_record
+from gateway.cache.index import Index
+from gateway.cache.layout import (
+    FREE_BYTES_MIN,
+    CacheUnusable,
+    FileLock,
+    effective_segment_bytes,
+    index_dir,
+    segments_dir,
+)
+from gateway.cache.pending import Bytes, Pending
+from gateway.cache.rebuild import Rebuilder
+from gateway.cache.residency import choose
+from gateway.cache.segment import CHECKED, FREQUENCY, WRITTEN, Segment, Segments, slots_of
+from gateway.cache.shared import SharedPage
+from gateway.cache.startup import take_over
+from gateway.cache.writer import IndexWriter
+from gateway.errors import StoreFull
+
+__all__ = ["ABSENT", "OBJECT", "Entry", "Extent", "Pending", "Segment", "Store", "Superseded"]
+
+log = structlog.get_logger()
+
+# After the file system refused bytes, fills are refused at once for this long instead of each failing on its
+# own.
+DISK_RETRY_S = 5.0
+TICK_S = 1.0
+_ROOM_TRIES = 4  # another worker may take the room that was made for us
+_SCRATCH = 16 << 10  # below it, copying out of a reused buffer is cheaper than zeroing a new one
+
+
+class Store:
+    """`Store.open` once per worker, after `startup.prepare` ran in the supervisor; `await store.close()`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        index: Index,
+        *,
+        capacity: int,
+        segment_bytes: int,
+        block_size: int,
+        stripe_blocks: int,
+        worker: int,
+        workers: int,
+        free_bytes_min: int,
+        locks: list[FileLock],
+    ) -> None:
+        self.directory = directory
+        self.capacity = capacity
+        self.block_size = block_size
+        self.segment_bytes = segment_bytes
+        self.counters = Counters()
+        self.admission = Admission(capacity // workers, stripe_blocks)
+        self._index = index
+        self._free_bytes_min = free_bytes_min
+        self._locks = locks
+        files = segments_dir(directory)
+        slots = index.number(b"slots") or slots_of(segment_bytes)
+        self._segments = Segments(files, slots, choose(files))
+        self._changes = Changes(index, capacity, self._spare_bytes)
+        self._writer = IndexWriter(index)
+        self._io = Threads("cache-io")
+        self._evictions = Threads("cache-evict", 1)
+        self._rebuilds = Threads("cache-rebuild", 1)
+        self._appender = Appender(
+            self._segments, self._changes, self._writer, worker, segment_bytes, self._io.submit
+        )
+        reserved = segment_bytes + self._segments.acc_bytes
+        evict_lock = FileLock(directory / "evict.lock")
+        self._locks.append(evict_lock)
+        self._evictor = Evictor(
+            index,
+            self._changes,
+            self._writer,
+            self._segments,
+            self._appender,
+            evict_lock,
+            self.counters,
+            reserved,
+        )
+        self._rebuilder = Rebuilder(index, self._changes, self._writer, self._segments)
+        self._tasks = Tasks()
+        self._room_task: asyncio.Task[bool] | None = None
+        self._verifying: dict[tuple[int, int], asyncio.Task[bool]] = {}
+        self._disk_full_until = 0.0
+        self._has_room = True
+        self._seen_evictions = -1
+        self._scratch = bytearray(_SCRATCH)
+        self._scratch_view = memoryview(self._scratch)
+        take_over(worker, self._segments, self._changes, self._writer)
+        self.entry = index.entry
+        self.lookup = index.lookup
+        self.block = index.block
+        self.segment = self._segments.get
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | os.PathLike[str],
+        capacity: int,
+        segment_size: int,
+        block_size: int,
+        worker: int,
+        workers: int,
+        *,
+        stripe_blocks: int = 16,
+        free_bytes_min: int = FREE_BYTES_MIN,
+        map_bytes: int | None = None,
+        index: Index | None = None,
+    ) -> Store:
+        """Opens worker `worker` (0 … workers-1) of the node's store; takes over what a dead worker of that
+        number left. Blocks for milliseconds. Raises CacheUnusable."""
+        root = Path(directory)
+        size = effective_segment_bytes(capacity, segment_size, block_size, workers)
+        slot = FileLock(root / f"slot-{worker}.lock")
+        everyone = FileLock(root / "workers.lock")
+        if not slot.acquire():
+            slot.close()
+            everyone.close()
+            raise CacheUnusable(f"worker {worker} of the cache in {root} is still alive")
+        everyone.acquire(shared=True)
+        if index is None:
+            index = Index(index_dir(root), map_bytes or capacity, SharedPage(root / "shared"))
+        return cls(
+            root,
+            index,
+            capacity=capacity,
+            segment_bytes=size,
+            block_size=block_size,
+            stripe_blocks=stripe_blocks,
+            worker=worker,
+            workers=workers,
+            free_bytes_min=free_bytes_min,
+            locks=[slot, everyone],
+        )
+
+    def start(self) -> None:
+        """Background work; needs the running loop: closing what others evicted, figures, the rebuild."""
+        self._tasks.spawn(self._tick(), "cache-tick")
+        self._tasks.spawn(self._evictions.run(self._evictor.resume), "cache-resume-eviction")
+
+    def rebuild(self) -> asyncio.Task[None]:
+        """Indexes the segments that `prepare` found without an index. One worker of the node calls it."""
+        return self._tasks.spawn(self._rebuild(), "cache-rebuild")
+
+    async def close(self) -> None:
+        """Ends cleanly: what was committed is found again after the next start."""
+        await self._tasks.close()
+        self._rebuilder.stop()
+        await asyncio.to_thread(self._rebuilds.close)
+        await asyncio.to_thread(self._evictions.close)
+        await self._io.run(self._appender.close)
+        await asyncio.to_thread(self._io.close)
+        await asyncio.to_thread(self._writer.close)
+        self._segments.close()
+        self._index.close()
+        self._index.shared.close()
+        for lock in self._locks:
+            lock.close()
+
+    # --- hits
+
+    def verified(self, extent: Extent) -> bool:
+        """Were these bytes checked since the node started? What this node wrote itself counts while it has
+        not left the page cache: after that it comes from the SSD for the first time."""
+        segment = self._segments.get(extent.segment)
+        if segment is None:
+            return False
+        access = segment.access[extent.slot]
+        if access & CHECKED:
+            return True
+        return access & WRITTEN != 0 and segment.resident(extent.offset, extent.length)
+
+    def touch(self, extent: Extent) -> None:
+        """Counts a use. Without a lock: see `segment.py`."""
+        segment = self._segments.get(extent.segment)
+        if segment is not None:
+            access = segment.access[extent.slot]
+            if access & FREQUENCY != FREQUENCY:
+                segment.access[extent.slot] = access + 1
+
+    def read_now(self, extent: Extent, start: int, count: int) -> bytes | bytearray | None:
+        """Bytes start … start+count of the block if that needs no disk, else None."""
+        segment = self._segments.get(extent.segment)
+        if segment is None:
+            return None
+        small = count <= _SCRATCH
+        buffer = self._scratch_view[:count] if small else bytearray(count)
+        try:
+            got = os.preadv(segment.fd, [buffer], extent.offset + start, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:  # RWF_NOWAIT is not supported here
+            if not segment.resident(extent.offset + start, count):
+                return None
+            got = os.preadv(segment.fd, [buffer], extent.offset + start)
+        if got != count:
+            return None
+        return bytes(buffer) if small else buffer  # type: ignore[return-value]
+
+    def admit(self, key: bytes, block: int, length: int) -> bool:
+        """Should a miss of `length` bytes from `block` on (inside one stripe) be written to the cache? Called
+        once per miss, on the stripe's owner worker, before the origin is asked."""
+        admitted = self.admission.admit(key, block, length, room=self._has_room)
+        if not admitted:
+            self.counters.admission_refused += 1
+        return admitted
+
+    # --- what the origin said
+
+    async def install(
+        self,
+        key: bytes,
+        *,
+        etag: str,
+        size: int,
+        last_modified: int,
+        wire: bytes,
+        checksum_wire: bytes,
+        started_ns: int,
+        validated_at: float,
+    ) -> Entry:
+        """Puts what the origin answered to a question asked at `started_ns` (time.monotonic_ns). The same
+        ETag, size and time keep the version and its blocks. Raises Superseded: a write finished or a newer
+        answer came since then, ask again; StoreFull: the entry cannot be kept, go on uncached."""
+        entry = Entry(
+            key, 0, OBJECT, size, validated_at, etag, last_modified, wire, checksum_wire, asked_ns=started_ns
+        )
+        return await self._writer.run(self._changes.install, entry)
+
+    async def install_absent(self, key: bytes, *, started_ns: int, validated_at: float) -> Entry:
+        """The origin has no such object. Raises as `install` does."""
+        entry = Entry(key, 0, ABSENT, 0, validated_at, "", 0, b"", b"", asked_ns=started_ns)
+        return await self._writer.run(self._changes.install, entry)
+
+    async def forget(self, key: bytes) -> None:
+        """Invalidates. When it returns no worker serves what was known before, and answers asked for earlier
+        are refused. It cannot fail: where the index takes no change, everything known on this node has to be
+        validated again."""
+        try:
+            await self._writer.run(self._changes.forget, key, must=True)
+        except StoreFull as error:
+            self._index.shared.distrust(time.monotonic_ns())
+            log.error("invalidation not written, every entry is validated again", error=str(error))
+
+    # --- blocks
+
+    async def reserve(self, entry: Entry, block: int, length: int) -> Pending:
+        """Space for `length` bytes of a block. Raises StoreFull when none can be had."""
+        pending: Pending = await self._shielded(self._reserve(entry, block, length))
+        return pending
+
+    async def _reserve(self, entry: Entry, block: int, length: int) -> Pending:
+        place = await self._with_room(self._appender.reserve, entry, block, length)
+        return Pending(self._io, self._writer, self._changes, self._appender, self, entry, block, place)
+
+    async def put_block(self, entry: Entry, block: int, data: Bytes) -> Extent:
+        """A block that is whole in memory. Raises StoreFull."""
+        extent: Extent = await self._shielded(self._put_block(entry, block, data))
+        return extent
+
+    async def _put_block(self, entry: Entry, block: int, data: Bytes) -> Extent:
+        crc = crc32c(data)
+        place = await self._with_room(self._appender.append, entry, block, data, crc)
+        try:
+            extent = Extent(place.segment.id, place.offset, place.length, crc, place.slot, place.lead)
+            place.segment.access[place.slot] = WRITTEN
+            await self._writer.run(self._changes.commit, entry, block, extent)
+        finally:
+            self._appender.finish(place)
+        self.counters.committed_blocks += 1
+        self.counters.committed_bytes += extent.length
+        return extent
+
+    async def _with_room(self, call: Any, *args: Any) -> Any:
+        if self._disk_full_until > time.monotonic():
+            self.counters.reserve_failures += 1
+            raise StoreFull("the cache's file system is full")
+        try:
+            for _ in range(_ROOM_TRIES):
+                try:
+                    return await self._io.run(call, *args)
+                except NoRoom:
+                    self._has_room = False
+                    if not await self._make_room():
+                        break
+        except DiskFull:
+            self.disk_refused()
+            raise
+        except StoreFull:
+            self.counters.reserve_failures += 1
+            raise
+        self.counters.reserve_failures += 1
+        raise StoreFull("the cache is full and nothing in it can be evicted")
+
+    async def _make_room(self) -> bool:
+        """One eviction for all who wait."""
+        if self._room_task is None or self._room_task.done():
+            self._room_task = self._tasks.spawn(self._evictions.run(self._evictor.make_room), "cache-evict")
+        return await asyncio.shield(self._room_task)
+
+    def disk_refused(self) -> None:
+        """ENOSPC or EIO: fills fail at once for a while; a segment less may help."""
+        self._disk_full_until = time.monotonic() + DISK_RETRY_S
+        self.counters.disk_full_errors += 1
+        if not self.counters.disk_full:
+            self.counters.disk_full = 1
+            log.error(
+                "the cache's file system refuses writes, reads go on uncached", directory=str(self.directory)
+            )
+
+    async def verify(self, extent: Extent, version: int, block: int) -> bool:
+        """Reads the block and checks header and CRC. False: it was dropped from the index; fetch it again."""
+        name = (extent.segment, extent.slot)
+        task = self._verifying.get(name)
+        if task is None:
+            task = self._tasks.spawn(self._verify(extent, version, block), "cache-verify")
+            self._verifying[name] = task
+            task.add_done_callback(lambda _: self._verifying.pop(name, None))
+        return await asyncio.shield(task)
+
+    async def _verify(self, extent: Extent, version: int, block: int) -> bool:
+        segment = self._segments.get(extent.segment)
+        if segment is None:
+            return False
+        if await self._io.run(_check, segment, extent, version, block):
+            self.counters.verified_blocks += 1
+            segment.access[extent.slot] |= CHECKED
+            return True
+        self.counters.corrupt_blocks += 1
+        if not segment.warned:
+            segment.warned = True
+            log.error(
+                "cache block damaged, dropped", segment=f"{segment.id:016x}", version=version, block=block
+            )
+        with contextlib.suppress(StoreFull):  # the index takes no change: the block stays, unverified
+            await self._writer.run(self._changes.drop_block, version, block, extent, must=True)
+        return False
+
+    # --- background
+
+    async def _shielded(self, coro: Any) -> Any:
+        """A caller that is cancelled leaves no record half-reserved: the work goes on and is then given
+        up."""
+        task = self._tasks.spawn(_outcome(coro), "cache-fill")
+        try:
+            result, error = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_give_up)
+            raise
+        if error is not None:
+            raise error
+        return result
+
+    def _spare_bytes(self) -> int:
+        stat = os.statvfs(self.directory)
+        return stat.f_bavail * stat.f_frsize - self._free_bytes_min
+
+    async def _tick(self) -> None:
+        while True:
+            self._observe()
+            if not self._evictor.enough():
+                # One segment ahead, so that the next fill need not wait for an eviction.
+                self._has_room = False
+                await self._make_room()
+            await asyncio.sleep(TICK_S)
+
+    def _observe(self) -> None:
+        evictions = self._index.shared.evictions
+        if evictions != self._seen_evictions:
+            self._seen_evictions = evictions
+            self._segments.sweep()
+        self.counters.cache_bytes = self._index.used_bytes()
+        self.counters.index_broken = int(self._index.broken)
+        if self.counters.disk_full and self._disk_full_until < time.monotonic():
+            self.counters.disk_full = int(self._spare_bytes() <= 0)
+        self._has_room = self.counters.cache_bytes + 2 * self.segment_bytes <= self.capacity
+
+    async def _rebuild(self) -> None:
+        self.counters.index_rebuilt = 1
+        await self._rebuilds.run(self._rebuilder.run)
+
+
+def _check(segment: Segment, extent: Extent, version: int, block: int) -> bool:
+    try:
+        found = read_record(segment, extent)
+    except OSError:
+        return False
+    return found is not None and found[0].version == version and found[0].block == block
+
+
+async def _outcome(coro: Any) -> tuple[Any, BaseException | None]:
+    """Errors as values: a task whose waiter left must not be logged as failed for a full disk."""
+    try:
+        return await coro, None
+    except Exception as error:
+        return None, error
+
+
+def _give_up(task: asyncio.Task[tuple[Any, BaseException | None]]) -> None:
+    if not task.cancelled() and isinstance(pending := task.result()[0], Pending):
+        pending.abandon()
