@@ -15,7 +15,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -86,6 +86,19 @@ def cpu_ns_of(pid: int) -> int:
         return time.clock_gettime_ns((~pid << 3) | 2)
     except OSError:
         return 0
+
+
+def waited_ns(pids: Iterable[int]) -> int:
+    """How long the threads of these processes were ready to run and had no core, so far
+    (/proc/PID/schedstat).
+    """
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    total += int((thread / "schedstat").read_text().split()[1])
+    return total
 
 
 def memory_of(pids: Sequence[int]) -> Memory:

@@ -2,9 +2,9 @@
 
     python -m loadtest.stream PORT PREFIX SIZE COUNT SECONDS
 
-reads COUNT objects once each, as many as fit SECONDS, and prints the bytes and seconds as JSON. It runs in
-the idle class and reads little at a time: both clients may share a core, and what is measured is how long the
-server keeps the other one waiting.
+reads COUNT objects once each, as many as fit SECONDS, and prints `ready`, then at its end the bytes and
+seconds as JSON. It runs in the idle class and reads little at a time: both clients may share a core, and what
+is measured is how long the server keeps the other one waiting.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def main() -> None:
     port, prefix, size, count, seconds = sys.argv[1:]
     keys = [pattern.key_for(prefix, int(size), number) for number in range(int(count))]
     calls = gets(Signer(peers.KEYS, f"127.0.0.1:{port}"), peers.BUCKET, keys, check_every=1 << 30)
+    print("ready", flush=True)
     with Generator(int(port), 1, drop_bytes=READ_BYTES) as generator:
         outcome = generator.run(calls, seconds_max=120, until=time.monotonic() + float(seconds))
     print(json.dumps({"bytes": outcome.body_bytes, "seconds": outcome.seconds}))
