@@ -106,6 +106,7 @@ class Appender:
         worker: int,
         segment_bytes: int,
         later: Callable[..., object],
+        rolled: Callable[[], object],
     ) -> None:
         self._segments = segments
         self._changes = changes
@@ -113,6 +114,8 @@ class Appender:
         self._worker = worker
         self._segment_bytes = segment_bytes
         self._acc_bytes = segments.acc_bytes
+        self.reserved = segment_bytes + segments.acc_bytes  # what a segment claims of the capacity
+        self._rolled = rolled  # called, under the lock, when a new segment was begun
         self._later = later  # runs a call in one of the store's threads, some time soon
         self._lock = threading.Lock()
         self._ends = threading.Lock()
@@ -121,11 +124,21 @@ class Appender:
     def reserve(self, entry: Entry, block: int, length: int) -> Place:
         """Space for a block that is still to come; its header says OPEN. Raises NoRoom, StoreFull,
         DiskFull."""
-        return self._append(entry, block, length, OPEN, 0, b"")
+        return self._append(entry, block, length, OPEN, 0, b"", spare=self.reserved)
 
-    def append(self, entry: Entry, block: int, data: bytes | bytearray | memoryview, crc: int) -> Place:
-        """A whole block at once, in one write; its header says VALID."""
-        return self._append(entry, block, len(data), VALID, crc, data)
+    def append(
+        self,
+        entry: Entry,
+        block: int,
+        data: bytes | bytearray | memoryview,
+        crc: int,
+        *,
+        again: bool = False,
+    ) -> Place:
+        """A whole block at once, in one write; its header says VALID. Fills leave one segment's room to
+        evictions (`again`), which thus can always append what they keep."""
+        spare = 0 if again else self.reserved
+        return self._append(entry, block, len(data), VALID, crc, data, spare=spare)
 
     def _append(
         self,
@@ -135,6 +148,8 @@ class Appender:
         state: int,
         crc: int,
         data: bytes | bytearray | memoryview,
+        *,
+        spare: int,
     ) -> Place:
         meta = encode_meta(entry.key, encode_entry(entry))
         if len(meta) > META_SIZE_MAX:
@@ -142,7 +157,7 @@ class Appender:
         with self._lock:
             opened = self._active
             if opened is None or not self._fits(opened, len(meta), length):
-                opened = self._roll(len(meta), length)
+                opened = self._roll(len(meta), length, spare)
             header = encode_header(
                 state=state,
                 crc=crc,
@@ -165,12 +180,10 @@ class Appender:
         end = record_end(opened.tail, meta_length, length)
         return end <= self._segment_bytes and opened.slot < self._segments.slots
 
-    def _roll(self, meta_length: int, length: int) -> _Open:
+    def _roll(self, meta_length: int, length: int, spare: int) -> _Open:
         if record_end(0, meta_length, length) > self._segment_bytes:
             raise StoreFull("the block is larger than a segment")
-        segment = self._writer.call(
-            self._changes.new_segment, self._worker, self._segment_bytes, self._acc_bytes
-        )
+        segment = self._writer.call(self._changes.new_segment, self._worker, self.reserved, spare)
         if segment is None:
             raise NoRoom
         try:
@@ -184,6 +197,7 @@ class Appender:
         if self._active is not None:
             self._retire(self._active)
         self._active = opened
+        self._rolled()
         return opened
 
     def set_state(self, place: Place, state: int, crc: int) -> None:

@@ -1,41 +1,26 @@
-"""What one write transaction changes in the index. Every function runs on the writer thread (`writer.py`),
-takes an open transaction and either raises a GatewayError before it has written anything or leaves the tables
-consistent.
-
-Two rules keep the tables bounded and right:
-
-* An entry lives as long as one of its blocks does, or as long as its row in `recent` (a FIFO of bounded
-  length). Evicting the last block drops the entry too.
-* An answer that was asked for before an invalidation must not be installed after it. A tombstone keeps the
-  instant; entries keep it when they replace one; and when a row with an instant is dropped, `floor` rises to
-  it, so forgetting about an invalidation can only cost a second question to the origin, never a stale byte.
-"""
+"""What one write transaction changes in the index, continued (`entry_changes.py` has the rules): blocks,
+segments, the steps of an eviction and of a rebuild."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from gateway.cache.entry import (
     OBJECT,
-    TOMBSTONE,
     Entry,
     Extent,
     block_key,
-    decode_entry,
     decode_extent,
     encode_entry,
     encode_extent,
     index_key,
-    stored_key,
 )
+from gateway.cache.entry_changes import EntryChanges, Superseded
 from gateway.cache.index import (
     ACTIVE,
     EVICTING,
     SEALED,
     UNSCANNED,
-    Index,
     SegmentRow,
     decode_content,
     decode_segment,
@@ -47,122 +32,11 @@ from gateway.cache.index import (
     write_number,
 )
 from gateway.cache.record import Header
-from gateway.errors import GatewayError, StoreFull
 
-# `recent` may hold one row per 16 KiB of capacity: at some 600 bytes for the row and its entry that is 4 % of
-# it, and negative entries and tombstones of a busy node last for minutes. Bounded above at 4 million (2.4
-# GiB).
-RECENT_BYTES_PER_ROW: Final = 16 << 10
-RECENT_ROWS_MAX: Final = 4 << 20
+__all__ = ["Changes", "Superseded"]
 
 
-class Superseded(GatewayError):
-    """A write finished, or a newer answer came, after this answer was asked for: ask the origin again."""
-
-    retry_helps = True
-
-
-class Changes:
-    def __init__(self, index: Index, capacity: int, spare: Callable[[], int]) -> None:
-        """`spare`: bytes that the cache may still take from the file system."""
-        self.index = index
-        self.capacity = capacity
-        self.spare = spare
-        self.recent_rows_max = max(256, min(RECENT_ROWS_MAX, capacity // RECENT_BYTES_PER_ROW))
-        # Room that a batch of changes may make the index file grow by before the next check.
-        self.margin = max(512 << 10, min(64 << 20, capacity // 128))
-
-    # --- entries
-
-    def install(self, txn: Any, new: Entry) -> Entry:
-        """Puts what an answer said, `new.state` OBJECT or ABSENT; `new.version` is set here. The same ETag,
-        size and time keep the version and so the blocks; anything else gets a new version id."""
-        index = self.index
-        key = index_key(new.key)
-        old = index.read_entry(txn, new.key)
-        self._guard(txn, old, new)
-        new.generation = index.generation
-        if old is not None and old.same_object(new.etag, new.size, new.last_modified):
-            new.version, new.queued = old.version, old.queued
-            new.asked_ns = max(new.asked_ns, old.asked_ns)
-            new.invalidated_ns = old.invalidated_ns
-            txn.put(key, encode_entry(new), db=index.objects)
-            return new
-        new.invalidated_ns = old.invalidated_ns if old is not None else 0
-        encode_entry(new)  # raises before anything is written
-        self._require_room(txn)
-        new.version = self._next(txn, b"version") if new.state == OBJECT else 0
-        self._put_recent(txn, key, new, old)
-        return new
-
-    def _guard(self, txn: Any, old: Entry | None, new: Entry) -> None:
-        if new.asked_ns <= read_number(txn, self.index.meta, b"floor"):
-            raise Superseded("an invalidation is newer than this answer")
-        if new.asked_ns <= self.index.shared.distrust_ns:
-            raise Superseded("an invalidation is newer than this answer")
-        if old is None:
-            return
-        if old.invalidated_ns >= new.asked_ns:
-            raise Superseded("a write finished after this answer was asked for")
-        if old.asked_ns > new.asked_ns and not (
-            old.state == new.state and old.same_object(new.etag, new.size, new.last_modified)
-        ):
-            raise Superseded("a newer answer is already known")
-
-    def forget(self, txn: Any, key: bytes) -> None:
-        """Leaves a tombstone. Never refused for room: it is what makes a write visible."""
-        old = self.index.read_entry(txn, key)
-        now = time.monotonic_ns()
-        stone = Entry(key, 0, TOMBSTONE, 0, 0.0, "", 0, b"", b"", now, now, self.index.generation)
-        self._put_recent(txn, index_key(key), stone, old)
-
-    def _put_recent(self, txn: Any, key: bytes, new: Entry, old: Entry | None) -> None:
-        index = self.index
-        if old is not None and old.queued:
-            txn.delete(segment_key(old.queued), db=index.recent)
-        new.queued = self._next(txn, b"recent")
-        txn.put(segment_key(new.queued), key, db=index.recent, append=True)
-        txn.put(key, encode_entry(new), db=index.objects)
-        over = int(txn.stat(index.recent)["entries"]) - self.recent_rows_max
-        for _ in range(min(over, 4)):
-            self._drop_oldest(txn)
-
-    def _drop_oldest(self, txn: Any) -> None:
-        index = self.index
-        with txn.cursor(index.recent) as cursor:
-            if not cursor.first():
-                return
-            row, key = cursor.item()
-            cursor.delete()
-        entry = self._stored(txn, key)
-        if entry is None or segment_key(entry.queued) != row:
-            return
-        if entry.state == OBJECT and self._has_block(txn, entry.version):
-            entry.queued = 0  # its blocks keep it from here on
-            txn.put(key, encode_entry(entry), db=index.objects)
-        else:
-            self._drop_entry(txn, key, entry)
-
-    def _stored(self, txn: Any, key: bytes) -> Entry | None:
-        """The entry under an index key. The full key of a long one is taken from the value itself."""
-        value = txn.get(key, None, self.index.objects)
-        if value is None:
-            return None
-        return decode_entry(stored_key(key, value), value)
-
-    def _drop_entry(self, txn: Any, key: bytes, entry: Entry) -> None:
-        if entry.generation == self.index.generation:
-            floor = read_number(txn, self.index.meta, b"floor")
-            if entry.invalidated_ns > floor:
-                write_number(txn, self.index.meta, b"floor", entry.invalidated_ns)
-        if entry.queued:
-            txn.delete(segment_key(entry.queued), db=self.index.recent)
-        txn.delete(key, db=self.index.objects)
-
-    def _has_block(self, txn: Any, version: int) -> bool:
-        with txn.cursor(self.index.blocks) as cursor:
-            return bool(cursor.set_range(block_key(version, 0))) and cursor.key()[:8] == segment_key(version)
-
+class Changes(EntryChanges):
     # --- blocks
 
     def commit(self, txn: Any, entry: Entry, block: int, extent: Extent) -> Extent:
@@ -202,23 +76,22 @@ class Changes:
 
     # --- segments
 
-    def new_segment(self, txn: Any, worker: int, size: int, acc_bytes: int) -> int | None:
+    def new_segment(self, txn: Any, worker: int, reserved: int, spare: int) -> int | None:
         """Reserves a whole segment before its file exists; None when the capacity does not allow it."""
-        reserved = size + acc_bytes
-        if not self.fits(txn, reserved):
+        if not self.fits(txn, reserved, spare):
             return None
         segment = self._next(txn, b"segment")
         self.put_segment(txn, segment, SegmentRow(ACTIVE, worker, reserved))
         return segment
 
-    def fits(self, txn: Any, reserved: int) -> bool:
-        """May another segment be reserved? Active segments count whole, though their files have yet to
-        grow."""
+    def fits(self, txn: Any, reserved: int, spare: int) -> bool:
+        """May another segment be reserved, with room for `spare` more bytes left? Active segments count
+        whole, though their files have yet to grow."""
         total = read_number(txn, self.index.meta, b"bytes")
         active = read_number(txn, self.index.meta, b"active")
-        if total + reserved + self.index.file_bytes() + self.margin > self.capacity:
+        if total + reserved + spare + self.index.file_bytes() + self.margin > self.capacity:
             return False
-        return reserved * (active + 1) <= self.spare()
+        return reserved * (active + 1) + spare <= self.spare()
 
     def seal(self, txn: Any, segment: int, size: int) -> None:
         self.put_segment(txn, segment, SegmentRow(SEALED, 0, size))
@@ -390,15 +263,3 @@ class Changes:
         entry.generation = index.generation
         txn.put(index_key(entry.key), encode_entry(entry), db=index.objects)
         return True
-
-    # --- helpers
-
-    def _require_room(self, txn: Any) -> None:
-        total = read_number(txn, self.index.meta, b"bytes")
-        if total + self.index.file_bytes() > self.capacity - self.margin // 2:
-            raise StoreFull("the cache index has reached the cache's capacity")
-
-    def _next(self, txn: Any, name: bytes) -> int:
-        value = read_number(txn, self.index.meta, name) + 1
-        write_number(txn, self.index.meta, name, value)
-        return value

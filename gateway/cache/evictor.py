@@ -76,7 +76,6 @@ class Evictor:
         appender: Appender,
         lock: FileLock,
         counters: Counters,
-        reserved: int,
     ) -> None:
         self._index = index
         self._changes = changes
@@ -85,28 +84,28 @@ class Evictor:
         self._appender = appender
         self._lock = lock
         self._counters = counters
-        self._reserved = reserved
         self.pinned: Callable[[int], bool] | None = None  # segments that must stay
         self.pinned_block: Callable[[Candidate], bool] | None = None
 
-    def enough(self) -> bool:
-        """Does another segment fit now?"""
+    def enough(self, ahead: int = 0) -> bool:
+        """Do a segment for fills, one for evictions and `ahead` more fit now?"""
+        reserved = self._appender.reserved
         with self._index.env.begin() as txn:
-            return self._changes.fits(txn, self._reserved)
+            return self._changes.fits(txn, reserved, (1 + ahead) * reserved)
 
-    def make_room(self) -> bool:
-        """Evicts until another segment fits; False when nothing more can go."""
+    def make_room(self, ahead: int = 0) -> bool:
+        """Evicts until that fits; False when nothing more can go."""
         deadline = time.monotonic() + LOCK_WAIT_S
         while not self._lock.acquire():
-            if self.enough():
+            if self.enough(ahead):
                 return True
             if time.monotonic() > deadline:
                 return False
             time.sleep(_LOCK_POLL_S)  # the lock is another process's: there is nothing to be woken by
         try:
-            while not self.enough():
+            while not self.enough(ahead):
                 if not self._evict_one():
-                    return False
+                    return self.enough()
             return True
         except (StoreFull, lmdb.Error) as error:
             log.warning("cache eviction stopped", error=str(error))
@@ -189,7 +188,7 @@ class Evictor:
         entry = decode_entry(key, value)
         if entry is None or entry.version != candidate.version:
             return None
-        place = self._appender.append(entry, candidate.block, payload, old.crc)
+        place = self._appender.append(entry, candidate.block, payload, old.crc, again=True)
         place.segment.access[place.slot] = WRITTEN
         extent = Extent(place.segment.id, place.offset, old.length, old.crc, place.slot, place.lead)
         return _Kept(candidate, place, extent)

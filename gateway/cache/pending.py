@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 from awscrt.checksums import crc32c
 
-from gateway.aio import Threads
-from gateway.cache.appender import Appender, DiskFull, Place, write_all
-from gateway.cache.changes import Changes
+from gateway.cache.appender import DiskFull, Place, write_all
 from gateway.cache.entry import Entry, Extent
 from gateway.cache.record import VALID
 from gateway.cache.segment import WRITTEN, Segment
-from gateway.cache.writer import IndexWriter
 
 if TYPE_CHECKING:
-    from gateway.cache.store import Store
+    from gateway.cache.filling import Filler
 
 Bytes = bytes | bytearray | memoryview
 
@@ -27,17 +24,7 @@ class Pending:
     everything below it can be read from `segment` at `offset`. Ending is idempotent; a Pending that is never
     ended keeps its segment from being sealed."""
 
-    def __init__(
-        self,
-        io: Threads,
-        writer: IndexWriter,
-        changes: Changes,
-        appender: Appender,
-        store: Store,
-        entry: Entry,
-        block: int,
-        place: Place,
-    ) -> None:
+    def __init__(self, filler: Filler, entry: Entry, block: int, place: Place) -> None:
         self.entry = entry
         self.block = block
         self.segment: Segment = place.segment
@@ -48,11 +35,7 @@ class Pending:
         self._ended = False
         self._busy = False
         self._place = place
-        self._io = io
-        self._writer = writer
-        self._changes = changes
-        self._appender = appender
-        self._store = store
+        self._filler = filler
 
     async def write(self, at: int, data: Bytes) -> None:
         """Raises StoreFull when the disk refuses; the fill is then over, but what is below `written` stays
@@ -61,9 +44,9 @@ class Pending:
             raise ValueError(f"write of {len(data)} at {at}: have {self.written} of {self.length}")
         self._busy = True
         try:
-            self._crc = await self._io.run(self._write, data, at)
+            self._crc = await self._filler.io.run(self._write, data, at)
         except DiskFull:
-            self._store.disk_refused()
+            self._filler.disk_refused()
             raise
         finally:
             self._busy = False
@@ -82,21 +65,21 @@ class Pending:
         place = self._place
         extent = Extent(self.segment.id, self.offset, self.length, self._crc, place.slot, place.lead)
         try:
-            await self._io.run(self._appender.set_state, place, VALID, self._crc)
+            await self._filler.io.run(self._filler.appender.set_state, place, VALID, self._crc)
             self.segment.access[place.slot] = WRITTEN
-            await self._writer.run(self._changes.commit, self.entry, self.block, extent)
+            await self._filler.writer.run(self._filler.changes.commit, self.entry, self.block, extent)
         except DiskFull:
-            self._store.disk_refused()
+            self._filler.disk_refused()
             raise
         finally:
-            self._appender.finish(place)
-        self._store.counters.committed_blocks += 1
-        self._store.counters.committed_bytes += self.length
+            self._filler.appender.finish(place)
+        self._filler.counters.committed_blocks += 1
+        self._filler.counters.committed_bytes += self.length
         return extent
 
     def abandon(self) -> None:
         """Gives the record up, from any state; the space is lost until its segment is evicted."""
         if not self._ended:
             self._ended = True
-            self._store.counters.abandoned_fills += 1
-            self._io.submit(self._appender.abandon, self._place)
+            self._filler.counters.abandoned_fills += 1
+            self._filler.io.submit(self._filler.appender.abandon, self._place)

@@ -16,18 +16,17 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Any
 
+import lmdb
 import structlog
-from awscrt.checksums import crc32c
 
 from gateway.aio import Tasks, Threads
 from gateway.cache.admission import Admission
-from gateway.cache.appender import Appender, DiskFull, NoRoom
 from gateway.cache.changes import Changes, Superseded
 from gateway.cache.counters import Counters
 from gateway.cache.entry import ABSENT, OBJECT, Entry, Extent
-from gateway.cache.evictor import Evictor, read_record
+from gateway.cache.evictor import read_record
+from gateway.cache.filling import Filler
 from gateway.cache.index import Index
 from gateway.cache.layout import (
     FREE_BYTES_MIN,
@@ -50,11 +49,7 @@ __all__ = ["ABSENT", "OBJECT", "Entry", "Extent", "Pending", "Segment", "Store",
 
 log = structlog.get_logger()
 
-# After the file system refused bytes, fills are refused at once for this long instead of each failing on its
-# own.
-DISK_RETRY_S = 5.0
 TICK_S = 1.0
-_ROOM_TRIES = 4  # another worker may take the room that was made for us
 _SCRATCH = 16 << 10  # below it, copying out of a reused buffer is cheaper than zeroing a new one
 
 
@@ -90,30 +85,21 @@ class Store:
         self._changes = Changes(index, capacity, self._spare_bytes)
         self._writer = IndexWriter(index)
         self._io = Threads("cache-io")
-        self._evictions = Threads("cache-evict", 1)
         self._rebuilds = Threads("cache-rebuild", 1)
-        self._appender = Appender(
-            self._segments, self._changes, self._writer, worker, segment_bytes, self._io.submit
-        )
-        reserved = segment_bytes + self._segments.acc_bytes
-        evict_lock = FileLock(directory / "evict.lock")
-        self._locks.append(evict_lock)
-        self._evictor = Evictor(
+        self._filler = Filler(
+            directory,
             index,
             self._changes,
             self._writer,
             self._segments,
-            self._appender,
-            evict_lock,
             self.counters,
-            reserved,
+            self._io,
+            worker=worker,
+            segment_bytes=segment_bytes,
         )
         self._rebuilder = Rebuilder(index, self._changes, self._writer, self._segments)
         self._tasks = Tasks()
-        self._room_task: asyncio.Task[bool] | None = None
         self._verifying: dict[tuple[int, int], asyncio.Task[bool]] = {}
-        self._disk_full_until = 0.0
-        self._has_room = True
         self._seen_evictions = -1
         self._scratch = bytearray(_SCRATCH)
         self._scratch_view = memoryview(self._scratch)
@@ -166,8 +152,8 @@ class Store:
 
     def start(self) -> None:
         """Background work; needs the running loop: closing what others evicted, figures, the rebuild."""
+        self._filler.start()
         self._tasks.spawn(self._tick(), "cache-tick")
-        self._tasks.spawn(self._evictions.run(self._evictor.resume), "cache-resume-eviction")
 
     def rebuild(self) -> asyncio.Task[None]:
         """Indexes the segments that `prepare` found without an index. One worker of the node calls it."""
@@ -178,8 +164,7 @@ class Store:
         await self._tasks.close()
         self._rebuilder.stop()
         await asyncio.to_thread(self._rebuilds.close)
-        await asyncio.to_thread(self._evictions.close)
-        await self._io.run(self._appender.close)
+        await self._filler.close()
         await asyncio.to_thread(self._io.close)
         await asyncio.to_thread(self._writer.close)
         self._segments.close()
@@ -231,7 +216,7 @@ class Store:
     def admit(self, key: bytes, block: int, length: int) -> bool:
         """Should a miss of `length` bytes from `block` on (inside one stripe) be written to the cache? Called
         once per miss, on the stripe's owner worker, before the origin is asked."""
-        admitted = self.admission.admit(key, block, length, room=self._has_room)
+        admitted = self.admission.admit(key, block, length, room=self._filler.has_room)
         if not admitted:
             self.counters.admission_refused += 1
         return admitted
@@ -277,67 +262,11 @@ class Store:
 
     async def reserve(self, entry: Entry, block: int, length: int) -> Pending:
         """Space for `length` bytes of a block. Raises StoreFull when none can be had."""
-        pending: Pending = await self._shielded(self._reserve(entry, block, length))
-        return pending
-
-    async def _reserve(self, entry: Entry, block: int, length: int) -> Pending:
-        place = await self._with_room(self._appender.reserve, entry, block, length)
-        return Pending(self._io, self._writer, self._changes, self._appender, self, entry, block, place)
+        return await self._filler.reserve(entry, block, length)
 
     async def put_block(self, entry: Entry, block: int, data: Bytes) -> Extent:
         """A block that is whole in memory. Raises StoreFull."""
-        extent: Extent = await self._shielded(self._put_block(entry, block, data))
-        return extent
-
-    async def _put_block(self, entry: Entry, block: int, data: Bytes) -> Extent:
-        crc = crc32c(data)
-        place = await self._with_room(self._appender.append, entry, block, data, crc)
-        try:
-            extent = Extent(place.segment.id, place.offset, place.length, crc, place.slot, place.lead)
-            place.segment.access[place.slot] = WRITTEN
-            await self._writer.run(self._changes.commit, entry, block, extent)
-        finally:
-            self._appender.finish(place)
-        self.counters.committed_blocks += 1
-        self.counters.committed_bytes += extent.length
-        return extent
-
-    async def _with_room(self, call: Any, *args: Any) -> Any:
-        if self._disk_full_until > time.monotonic():
-            self.counters.reserve_failures += 1
-            raise StoreFull("the cache's file system is full")
-        try:
-            for _ in range(_ROOM_TRIES):
-                try:
-                    return await self._io.run(call, *args)
-                except NoRoom:
-                    self._has_room = False
-                    if not await self._make_room():
-                        break
-        except DiskFull:
-            self.disk_refused()
-            raise
-        except StoreFull:
-            self.counters.reserve_failures += 1
-            raise
-        self.counters.reserve_failures += 1
-        raise StoreFull("the cache is full and nothing in it can be evicted")
-
-    async def _make_room(self) -> bool:
-        """One eviction for all who wait."""
-        if self._room_task is None or self._room_task.done():
-            self._room_task = self._tasks.spawn(self._evictions.run(self._evictor.make_room), "cache-evict")
-        return await asyncio.shield(self._room_task)
-
-    def disk_refused(self) -> None:
-        """ENOSPC or EIO: fills fail at once for a while; a segment less may help."""
-        self._disk_full_until = time.monotonic() + DISK_RETRY_S
-        self.counters.disk_full_errors += 1
-        if not self.counters.disk_full:
-            self.counters.disk_full = 1
-            log.error(
-                "the cache's file system refuses writes, reads go on uncached", directory=str(self.directory)
-            )
+        return await self._filler.put_block(entry, block, data)
 
     async def verify(self, extent: Extent, version: int, block: int) -> bool:
         """Reads the block and checks header and CRC. False: it was dropped from the index; fetch it again."""
@@ -369,30 +298,17 @@ class Store:
 
     # --- background
 
-    async def _shielded(self, coro: Any) -> Any:
-        """A caller that is cancelled leaves no record half-reserved: the work goes on and is then given
-        up."""
-        task = self._tasks.spawn(_outcome(coro), "cache-fill")
-        try:
-            result, error = await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(_give_up)
-            raise
-        if error is not None:
-            raise error
-        return result
-
     def _spare_bytes(self) -> int:
         stat = os.statvfs(self.directory)
         return stat.f_bavail * stat.f_frsize - self._free_bytes_min
 
     async def _tick(self) -> None:
         while True:
-            self._observe()
-            if not self._evictor.enough():
-                # One segment ahead, so that the next fill need not wait for an eviction.
-                self._has_room = False
-                await self._make_room()
+            try:
+                self._observe()
+            except lmdb.Error as error:
+                self._index.report(error)
+            self._filler.evict_ahead()
             await asyncio.sleep(TICK_S)
 
     def _observe(self) -> None:
@@ -402,9 +318,7 @@ class Store:
             self._segments.sweep()
         self.counters.cache_bytes = self._index.used_bytes()
         self.counters.index_broken = int(self._index.broken)
-        if self.counters.disk_full and self._disk_full_until < time.monotonic():
-            self.counters.disk_full = int(self._spare_bytes() <= 0)
-        self._has_room = self.counters.cache_bytes + 2 * self.segment_bytes <= self.capacity
+        self._filler.observe(self.counters.cache_bytes, self._spare_bytes())
 
     async def _rebuild(self) -> None:
         self.counters.index_rebuilt = 1
@@ -417,16 +331,3 @@ def _check(segment: Segment, extent: Extent, version: int, block: int) -> bool:
     except OSError:
         return False
     return found is not None and found[0].version == version and found[0].block == block
-
-
-async def _outcome(coro: Any) -> tuple[Any, BaseException | None]:
-    """Errors as values: a task whose waiter left must not be logged as failed for a full disk."""
-    try:
-        return await coro, None
-    except Exception as error:
-        return None, error
-
-
-def _give_up(task: asyncio.Task[tuple[Any, BaseException | None]]) -> None:
-    if not task.cancelled() and isinstance(pending := task.result()[0], Pending):
-        pending.abandon()
