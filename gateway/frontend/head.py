@@ -1,0 +1,173 @@
+"""The request head, from bytes to `RequestHead` (RFC 9112 §2–3, §5–6), with nothing repaired.
+
+A cache in front of a store is where two readings of one request do harm, so whatever could be read in two ways is
+refused: every line ends in CRLF, names are tokens with the colon right behind them, no folding, no control
+characters, the target is origin-form, the framing headers appear once and in one spelling. Refusals are `S3Error`s;
+their texts quote nothing of the request.
+
+Pure: no socket, no clock.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gateway.frontend.exchange import RequestHead
+from gateway.s3.errors import S3Error
+
+HEAD_BYTES_MAX: Final = 16 * 1024  # S3 allows 8 KiB of headers; the rest is for long presigned targets
+HEADER_BYTES_MAX: Final = 8 * 1024
+HEADERS_MAX: Final = 100
+TARGET_BYTES_MAX: Final = 8 * 1024
+# The largest object is 5 TiB and aws-chunked framing adds well under a tenth.
+LENGTH_MAX: Final = 8 << 40
+
+METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE"})
+
+# Every byte a line may hold; what deleting them leaves must be the line ends alone.
+_TEXT: Final = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TARGET: Final = re.compile(r"/[!-~]*")
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._~\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_DIGITS: Final = re.compile(r"[0-9]{1,15}")
+_BARE: Final = re.compile(rb"(?<!\r)\n|\r[^\n]")
+
+# Headers whose second copy could give a request a second meaning: framing, authentication, what is read or written,
+# and on which condition. Any x-amz-* counts as one.
+_SINGLE: Final = frozenset(
+    ["host", "content-length", "transfer-encoding", "authorization", "range", "content-type", "content-md5", "date", "expect", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"]
+)
+# The spellings that stock clients send; any other is lower-cased after it was checked to be a token.
+_KNOWN: Final = {
+    spelling: name
+    for name in ["host", "user-agent", "accept", "accept-encoding", "accept-language", "connection", "authorization", "range", "content-type", "content-length", "content-md5", "content-encoding", "content-disposition", "content-language", "cache-control", "transfer-encoding", "date", "expect", "expires", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "amz-sdk-invocation-id", "amz-sdk-request", "x-amz-date", "x-amz-content-sha256", "x-amz-checksum-mode", "x-amz-security-token", "x-amz-user-agent", "x-amz-decoded-content-length", "x-amz-trailer", "x-amz-sdk-checksum-algorithm", "x-amz-checksum-crc32", "x-amz-checksum-crc64nvme", "x-amz-copy-source", "x-amz-expected-bucket-owner", "x-amz-api-version", "x-amz-meta-mtime"]
+    for spelling in (name, name.title(), "-".join(part.capitalize() for part in name.split("-")))
+}
+
+
+def bad(message: str, status: int = 400) -> S3Error:
+    return S3Error("BadRequest", message, status=status)
+
+
+def hopeless(partial: bytes) -> S3Error | None:
+    """Whether a head that is not complete yet can be refused already, so that a client which ends lines wrongly or
+    never ends is answered rather than left to a timeout."""
+    if (
+        not 65 <= partial[0] <= 90
+    ):  # nothing but a capital starts a method: TLS on the plain port, a stray CRLF
+        return bad("The request line is malformed.")
+    if len(partial) > HEAD_BYTES_MAX:
+        return S3Error("RequestHeaderSectionTooLarge")
+    if _BARE.search(partial):
+        return bad("A line does not end in CRLF.")
+    return None
+
+
+def parse_head(raw: bytes) -> RequestHead:
+    """`raw` is everything up to and including the empty line. Raises S3Error."""
+    if len(raw) > HEAD_BYTES_MAX:
+        raise S3Error("RequestHeaderSectionTooLarge")
+    lines = raw.decode("latin-1").split("\r\n")
+    line_count = len(lines) - 1
+    # As many CR and LF as there are CRLF pairs, and no other control character anywhere.
+    if len(raw.translate(None, _TEXT)) != 2 * line_count:
+        raise bad("The request head holds a control character or a bare line end.")
+    if line_count < 2 or lines[-1] or lines[-2]:
+        raise bad("The request head does not end in an empty line.")
+    if line_count - 2 > HEADERS_MAX:
+        raise S3Error("RequestHeaderSectionTooLarge", "The request has too many headers.")
+    headers = _headers(lines, line_count - 1)
+    method, target, current = _request_line(lines[0], headers)
+    if len(lines[0]) > TARGET_BYTES_MAX:
+        raise S3Error("InvalidURI", "The request target is too long.")
+    if not _TARGET.fullmatch(target):
+        target = _strict_target(target, headers)
+    return RequestHead(method, target, headers, _length(headers, current), _keep_alive(headers, current))
+
+
+def _headers(lines: list[str], stop: int) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for index in range(1, stop):
+        line = lines[index]
+        spelling, colon, value = line.partition(":")
+        name = _KNOWN.get(spelling)
+        if name is None or not colon:
+            if not colon or not _TOKEN.fullmatch(spelling):
+                raise bad("A header line is malformed.")
+            name = spelling.lower()
+        if len(line) > HEADER_BYTES_MAX:
+            raise S3Error("RequestHeaderSectionTooLarge", "A header is too long.")
+        value = value.strip(" \t")
+        if name in headers:
+            if name in _SINGLE or name.startswith("x-amz-"):
+                raise bad("A header that may appear once appears twice.")
+            value = f"{headers[name]},{value}"
+        headers[name] = value
+    return headers
+
+
+def _request_line(line: str, headers: dict[str, str]) -> tuple[str, str, bool]:
+    """(method, target, whether the version is 1.1)."""
+    parts = line.split(" ")
+    if len(parts) != 3:
+        raise bad("The request line is malformed.")
+    method, target, version = parts
+    if version != "HTTP/1.1" and version != "HTTP/1.0":
+        if re.fullmatch(r"HTTP/[0-9]\.[0-9]", version):
+            raise bad("Only HTTP/1.1 and HTTP/1.0 are spoken here.", 505)
+        raise bad("The request line is malformed.")
+    if method not in METHODS:
+        if method == "OPTIONS":
+            raise S3Error("MethodNotAllowed", "CORS is not served by this gateway.")
+        if not _TOKEN.fullmatch(method):
+            raise bad("The request line is malformed.")
+        raise S3Error("MethodNotAllowed")
+    host = headers.get("host")
+    if host is None:
+        if version == "HTTP/1.1":
+            raise bad("The Host header is missing.")
+    elif not _HOST.fullmatch(host):
+        raise bad("The Host header is malformed.")
+    return method, target, version == "HTTP/1.1"
+
+
+def _strict_target(target: str, headers: dict[str, str]) -> str:
+    """Origin-form of a target that is not: absolute-form is taken when it names the very host that Host names
+    (RFC 9112 §3.2.2 lets it win over Host, which is signed, so they must not differ)."""
+    scheme, separator, rest = target.partition("://")
+    if separator and scheme.lower() in ("http", "https"):
+        authority, slash, path = rest.partition("/")
+        if slash and authority.lower() == headers.get("host", "").lower() and _TARGET.fullmatch("/" + path):
+            return "/" + path
+        raise bad("The request target names another host than the Host header.")
+    raise S3Error("InvalidURI", "The request target is not an absolute path of visible ASCII.")
+
+
+def _length(headers: dict[str, str], current: bool) -> int | None:
+    """Content-Length, 0 without a body, None when chunked. Both at once is how requests are smuggled."""
+    length = headers.get("content-length")
+    coding = headers.get("transfer-encoding")
+    if coding is not None:
+        if length is not None:
+            raise bad("Content-Length and Transfer-Encoding exclude each other.")
+        if not current:
+            raise bad("Transfer-Encoding needs HTTP/1.1.")
+        if coding != "chunked":
+            if coding.lower().endswith("chunked") and "," in coding:
+                raise S3Error("NotImplemented", "No transfer coding but chunked is implemented.")
+            raise bad("Transfer-Encoding is malformed.")
+        return None
+    if length is None:
+        return 0
+    if not _DIGITS.fullmatch(length) or int(length) > LENGTH_MAX:
+        raise bad("Content-Length is malformed or out of bounds.")
+    return int(length)
+
+
+def _keep_alive(headers: dict[str, str], current: bool) -> bool:
+    connection = headers.get("connection")
+    if connection is None:
+        return current
+    tokens = [token.strip(" \t") for token in connection.lower().split(",")]
+    return "close" not in tokens and (current or "keep-alive" in tokens)

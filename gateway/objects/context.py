@@ -1,0 +1,59 @@
+"""What every use case gets: the services of this worker and the view that a request began with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from gateway.access.policy import Access
+
+from gateway.aio import Tasks, Threads
+from gateway.errors import GatewayError
+from gateway.namespace.mounts import Mounts, Target
+from gateway.namespace.rules import Rules
+from gateway.origins.base import Origin
+from gateway.s3.sigv4 import Verifier
+
+
+@dataclass(frozen=True)
+class View:
+    """One immutable snapshot of what config decides about requests. A reload swaps `Services.view`; a request
+    keeps the view it began with, so it is never judged by half of each."""
+
+    mounts: Mounts
+    rules: Rules
+    access: Access
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        """Belongs to the view: a secret that was taken away must not live on in a cache of signing keys."""
+        return Verifier(self.access.secret_of)
+
+
+class Forgets(Protocol):
+    """What writes need of the store: after `forget` returns, no worker of this node serves what it held."""
+
+    async def forget(self, key: bytes) -> None: ...
+
+
+@dataclass(slots=True)
+class Services:
+    """The engines of one worker. `domain`: virtual-host addressing below it, empty for path style only.
+    `region`: what GetBucketLocation and HeadBucket say; clients may sign for any."""
+
+    view: View
+    origins: Mapping[str, Origin]
+    store: Forgets
+    threads: Threads
+    tasks: Tasks
+    domain: str
+    reads: Any
+    region: str = "us-east-1"
+
+    def origin(self, target: Target) -> Origin:
+        try:
+            return self.origins[target.origin]
+        except KeyError:
+            raise GatewayError(f"Mount of {target.bucket} names an unknown origin.") from None

@@ -1,0 +1,140 @@
+"""ListObjects and ListObjectVersions: keys of one virtual bucket, whatever mounts it is made of."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from gateway.errors import NoSuchBucket, Unsupported
+from gateway.model import ListPage, VersionEntry, VersionPage
+from gateway.objects.context import Services, View
+from gateway.objects.spans import Part, Span, merge, parts, sole, visible
+
+# A page that is empty because a deeper mount hides all of it is asked for again from its end. Each round skips a
+# whole hidden range, so a handful is plenty; beyond it the client gets an empty, truncated page and asks on.
+_ROUNDS_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """One page: at most `max_keys` keys and common prefixes after `start_after`, in UTF-8 byte order."""
+
+    bucket: str
+    prefix: str = ""
+    delimiter: str = ""
+    start_after: str = ""
+    max_keys: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class VersionQuery:
+    bucket: str
+    prefix: str = ""
+    delimiter: str = ""
+    key_marker: str = ""
+    version_id_marker: str = ""
+    max_keys: int = 1000
+
+
+async def list_objects(services: Services, view: View, query: ListQuery) -> ListPage:
+    """Raises NoSuchBucket. `next_after` of the answer is the next page's `start_after`."""
+    spans = spans_of(view, query.bucket)
+    page = ListPage(())
+    for _ in range(_ROUNDS_MAX):
+        page = await _round(services, spans, query)
+        if page.entries or page.common_prefixes or page.next_after is None:
+            break
+        query = replace(query, start_after=page.next_after)
+    return page
+
+
+async def _round(services: Services, spans: tuple[Span, ...], query: ListQuery) -> ListPage:
+    wanted = parts(spans, query.prefix, query.delimiter, query.start_after)
+    if query.max_keys == 0:
+        return ListPage(())
+    pages = await asyncio.gather(*(_ask(services, part, query) for part in wanted))
+    seen = [visible(part, page) for part, page in zip(wanted, pages, strict=True)]
+    return seen[0] if len(spans) == 1 and seen else merge(seen, query.max_keys)
+
+
+async def _ask(services: Services, part: Part, query: ListQuery) -> ListPage:
+    origin = services.origins[part.span.origin]
+    if part.folded is not None:
+        return await origin.list(part.span.remote_bucket, part.prefix, "", part.start_after, 1)
+    return await origin.list(
+        part.span.remote_bucket, part.prefix, query.delimiter, part.start_after, query.max_keys
+    )
+
+
+async def list_versions(services: Services, view: View, query: VersionQuery) -> VersionPage:
+    """Versions newest first under each key. At an origin without versions every object is its own only version,
+    `null`, as in a bucket that never had versioning on."""
+    span = sole_span(view, query.bucket, query.prefix)
+    if span is None:
+        raise Unsupported("Versions of a bucket made of several mounts are listed under a prefix inside one.")
+    position = span.resume(query.key_marker)
+    if position is None or query.max_keys == 0:
+        return VersionPage(())
+    origin = services.origins[span.origin]
+    if not origin.capabilities.versions:
+        return await _null_versions(services, view, query)
+    page = await origin.list_versions(
+        span.remote_bucket,
+        span.to_remote(query.prefix),
+        query.delimiter,
+        position,
+        query.version_id_marker,
+        query.max_keys,
+    )
+    marker = page.next_key_marker
+    return replace(
+        page,
+        entries=tuple(replace(entry, key=span.to_virtual(entry.key)) for entry in page.entries),
+        common_prefixes=tuple(span.to_virtual(prefix) for prefix in page.common_prefixes),
+        next_key_marker=None if marker is None else span.to_virtual(marker),
+    )
+
+
+async def _null_versions(services: Services, view: View, query: VersionQuery) -> VersionPage:
+    page = await list_objects(
+        services,
+        view,
+        ListQuery(query.bucket, query.prefix, query.delimiter, query.key_marker, query.max_keys),
+    )
+    entries = (
+        VersionEntry(
+            entry.key,
+            "null",
+            True,
+            entry.last_modified,
+            size=entry.size,
+            etag=entry.etag,
+            storage_class=entry.storage_class,
+            owner_id=entry.owner_id,
+        )
+        for entry in page.entries
+    )
+    return VersionPage(tuple(entries), page.common_prefixes, page.next_after, page.next_after and "null")
+
+
+def sole_span(view: View, bucket: str, prefix: str) -> Span | None:
+    """The mount that holds every key under `prefix`; None if several do. Raises NoSuchBucket."""
+    return sole(spans_of(view, bucket), prefix)
+
+
+def spans_of(view: View, bucket: str) -> tuple[Span, ...]:
+    """The bucket's mounts as spans, longest prefix first. Raises NoSuchBucket."""
+    mounts = view.mounts.of_bucket(bucket)
+    if not mounts:
+        raise NoSuchBucket("The specified bucket does not exist")
+    prefixes = [mount.prefix for mount in mounts]
+    return tuple(
+        Span(
+            mount.prefix,
+            mount.origin,
+            mount.remote_bucket_of(bucket),
+            mount.remote_prefix,
+            tuple(p for p in prefixes if p != mount.prefix and p.startswith(mount.prefix)),
+        )
+        for mount in mounts
+    )

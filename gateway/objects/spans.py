@@ -1,0 +1,165 @@
+"""How the mounts of one virtual bucket share its key space, and how their listings become one. Pure.
+
+A `Span` is one mount seen as a range of keys: every virtual key that begins with `virtual_prefix`, except those
+that a deeper mount of the same bucket takes over (`shadows`). Within a span, virtual and remote keys differ by a
+fixed prefix, so both have the same UTF-8 byte order and a position in one is a position in the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from gateway.model import ListEntry, ListPage
+
+# Greater than every key that goes on after a prefix in practice (no UTF-8 text sorts after U+10FFFF).
+_LAST = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One mount as a range of the bucket's keys. Prefixes are empty or end where the key goes on (`a/`)."""
+
+    virtual_prefix: str
+    origin: str
+    remote_bucket: str
+    remote_prefix: str
+    shadows: tuple[str, ...] = ()
+
+    def to_remote(self, key: str) -> str:
+        return self.remote_prefix + key.removeprefix(self.virtual_prefix)
+
+    def to_virtual(self, remote_key: str) -> str:
+        return self.virtual_prefix + remote_key.removeprefix(self.remote_prefix)
+
+    def resume(self, after: str) -> str | None:
+        """The remote position of "keys > after", empty for the beginning, None if the span ends before it."""
+        if after.startswith(self.virtual_prefix):
+            return self.to_remote(after) if after else ""
+        return "" if order(after) < order(self.virtual_prefix) else None
+
+    def hides(self, key: str) -> bool:
+        """Another mount answers for `key`."""
+        return key.startswith(self.shadows) if self.shadows else False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one span contributes to a page: its keys under a prefix, or (`folded`) only whether it has any, in
+    which case its whole range shows as that common prefix."""
+
+    span: Span
+    prefix: str
+    start_after: str
+    folded: str | None = None
+
+
+def order(key: str) -> bytes:
+    """S3 lists in the byte order of UTF-8."""
+    return key.encode("utf-8", "surrogatepass")
+
+
+def sole(spans: Sequence[Span], prefix: str) -> Span | None:
+    """The one span that holds every key under `prefix`, or None if several do."""
+    holders = [span for span in spans if _meets(span, prefix) and not _hidden(span, prefix)]
+    if len(holders) != 1 or not prefix.startswith(holders[0].virtual_prefix):
+        return None
+    return holders[0]
+
+
+def _meets(span: Span, prefix: str) -> bool:
+    return prefix.startswith(span.virtual_prefix) or span.virtual_prefix.startswith(prefix)
+
+
+def _hidden(span: Span, prefix: str) -> bool:
+    return any(prefix.startswith(shadow) for shadow in span.shadows)
+
+
+def parts(spans: Iterable[Span], prefix: str, delimiter: str, start_after: str) -> list[Part]:
+    """What to ask of which span for the page of `prefix` after `start_after`."""
+    found = (_part(span, prefix, delimiter, start_after) for span in spans)
+    return [part for part in found if part is not None]
+
+
+def _part(span: Span, prefix: str, delimiter: str, start_after: str) -> Part | None:
+    if not _meets(span, prefix) or _hidden(span, prefix):
+        return None
+    position = span.resume(start_after)
+    if position is None:
+        return None
+    folded = fold(span.virtual_prefix, prefix, delimiter)
+    if folded is None:
+        below = span.to_remote(prefix) if prefix.startswith(span.virtual_prefix) else span.remote_prefix
+        return Part(span, below, position)
+    if start_after.endswith(delimiter) and start_after.startswith(folded):
+        return None  # that common prefix was on an earlier page
+    return Part(span, span.remote_prefix, position, folded)
+
+
+def fold(key: str, prefix: str, delimiter: str) -> str | None:
+    """The common prefix that `key` belongs to, or None if it is shown by itself."""
+    if not delimiter or not key.startswith(prefix):
+        return None
+    end = key.find(delimiter, len(prefix))
+    return None if end < 0 else key[: end + len(delimiter)]
+
+
+def visible(part: Part, page: ListPage) -> ListPage:
+    """A span's page in virtual keys, without what a deeper mount takes over. `next_after` may lie behind the
+    last entry, or in front of the end of a hidden range, which is then skipped whole."""
+    span = part.span
+    if part.folded is not None:
+        return ListPage((), (part.folded,) if page.entries else ())
+    entries = (replace(entry, key=span.to_virtual(entry.key)) for entry in page.entries)
+    prefixes = (span.to_virtual(prefix) for prefix in page.common_prefixes)
+    return ListPage(
+        tuple(entry for entry in entries if not span.hides(entry.key)),
+        tuple(prefix for prefix in prefixes if not span.hides(prefix)),
+        None if page.next_after is None else _past_shadows(span, span.to_virtual(page.next_after)),
+    )
+
+
+def _past_shadows(span: Span, after: str) -> str:
+    for shadow in span.shadows:
+        if after.startswith(shadow):
+            return shadow + _LAST
+    return after
+
+
+def merge(pages: Sequence[ListPage], max_keys: int) -> ListPage:
+    """One page out of one page of each span. Nothing behind the point where some span's page was cut may be
+    shown yet: that span may have more in front of it. An empty result with a `next_after` means: ask again."""
+    cuts = [page.next_after for page in pages if page.next_after is not None]
+    bound = min(map(order, cuts), default=None)
+    items = sorted(_items(pages), key=lambda item: order(item[0]))
+    reachable = _distinct(item for item in items if bound is None or order(item[0]) <= bound)
+    shown = reachable[:max_keys]
+    more = bound is not None or len(reachable) > max_keys
+    next_after = None
+    if len(reachable) > max_keys:
+        next_after = shown[-1][0]
+    elif more:
+        next_after = min(cuts, key=order)
+    return ListPage(
+        tuple(entry for _, entry in shown if entry is not None),
+        tuple(key for key, entry in shown if entry is None),
+        next_after,
+    )
+
+
+def _items(pages: Iterable[ListPage]) -> Iterator[tuple[str, ListEntry | None]]:
+    """Keys with their entry, common prefixes with None."""
+    for page in pages:
+        for entry in page.entries:
+            yield entry.key, entry
+        for prefix in page.common_prefixes:
+            yield prefix, None
+
+
+def _distinct(items: Iterable[tuple[str, ListEntry | None]]) -> list[tuple[str, ListEntry | None]]:
+    """Two spans may fold into one common prefix. (A key is in one span only.)"""
+    distinct: list[tuple[str, ListEntry | None]] = []
+    for item in items:
+        if not (distinct and distinct[-1][0] == item[0] and item[1] is None):
+            distinct.append(item)
+    return distinct
