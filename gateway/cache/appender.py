@@ -38,6 +38,7 @@ from gateway.cache.writer import IndexWriter
 from gateway.errors import StoreFull
 
 log = structlog.get_logger()
+_IOV_MAX: Final = 1024  # Linux takes no more parts in one call
 DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
 
 
@@ -85,7 +86,7 @@ def write_all(fd: int, parts: Sequence[bytes | bytearray | memoryview], offset: 
     left = [memoryview(part).cast("B") for part in parts if len(part)]
     try:
         while left:
-            count = os.pwritev(fd, left, offset)
+            count = os.pwritev(fd, left[:_IOV_MAX], offset)
             offset += count
             while left and count >= len(left[0]):
                 count -= len(left.pop(0))
@@ -124,21 +125,22 @@ class Appender:
     def reserve(self, entry: Entry, block: int, length: int) -> Place:
         """Space for a block that is still to come; its header says OPEN. Raises NoRoom, StoreFull,
         DiskFull."""
-        return self._append(entry, block, length, OPEN, 0, b"", spare=self.reserved)
+        return self._append(entry, block, length, OPEN, 0, (), spare=self.reserved)
 
     def append(
         self,
         entry: Entry,
         block: int,
-        data: bytes | bytearray | memoryview,
+        parts: Sequence[bytes | bytearray | memoryview],
         crc: int,
         *,
         again: bool = False,
     ) -> Place:
-        """A whole block at once, in one write; its header says VALID. Fills leave one segment's room to
+        """A whole block at once, in one write of its parts; its header says VALID. Fills leave one segment's room to
         evictions (`again`), which thus can always append what they keep."""
         spare = 0 if again else self.reserved
-        return self._append(entry, block, len(data), VALID, crc, data, spare=spare)
+        length = sum(map(len, parts))
+        return self._append(entry, block, length, VALID, crc, parts, spare=spare)
 
     def _append(
         self,
@@ -147,7 +149,7 @@ class Appender:
         length: int,
         state: int,
         crc: int,
-        data: bytes | bytearray | memoryview,
+        parts: Sequence[bytes | bytearray | memoryview],
         *,
         spare: int,
     ) -> Place:
@@ -168,7 +170,7 @@ class Appender:
                 version=entry.version,
                 segment=opened.segment.id,
             )
-            write_all(opened.segment.fd, (header, data), opened.tail)
+            write_all(opened.segment.fd, (header, *parts), opened.tail)
             place = Place(opened, opened.tail + len(header), len(header), length, opened.slot)
             opened.tail = record_end(opened.tail, len(meta), length)
             opened.slot += 1

@@ -188,7 +188,7 @@ class Evictor:
         entry = decode_entry(key, value)
         if entry is None or entry.version != candidate.version:
             return None
-        place = self._appender.append(entry, candidate.block, payload, old.crc, again=True)
+        place = self._appender.append(entry, candidate.block, (payload,), old.crc, again=True)
         place.segment.access[place.slot] = WRITTEN
         extent = Extent(place.segment.id, place.offset, old.length, old.crc, place.slot, place.lead)
         return _Kept(candidate, place, extent)

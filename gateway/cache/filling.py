@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ import structlog
 from awscrt.checksums import crc32c
 
 from gateway.aio import Tasks, Threads
-from gateway.cache.appender import Appender, DiskFull, NoRoom
+from gateway.cache.appender import Appender, DiskFull, NoRoom, Place
 from gateway.cache.changes import Changes
 from gateway.cache.counters import Counters
 from gateway.cache.entry import Entry, Extent
@@ -90,13 +91,12 @@ class Filler:
     async def _reserve(self, entry: Entry, block: int, length: int) -> Pending:
         return Pending(self, entry, block, await self._with_room(self.appender.reserve, entry, block, length))
 
-    async def put_block(self, entry: Entry, block: int, data: Bytes) -> Extent:
-        extent: Extent = await self._shielded(self._put_block(entry, block, data))
+    async def put_block(self, entry: Entry, block: int, parts: Sequence[Bytes]) -> Extent:
+        extent: Extent = await self._shielded(self._put_block(entry, block, parts))
         return extent
 
-    async def _put_block(self, entry: Entry, block: int, data: Bytes) -> Extent:
-        crc = crc32c(data)
-        place = await self._with_room(self.appender.append, entry, block, data, crc)
+    async def _put_block(self, entry: Entry, block: int, parts: Sequence[Bytes]) -> Extent:
+        place, crc = await self._with_room(self._append, entry, block, parts)
         try:
             extent = Extent(place.segment.id, place.offset, place.length, crc, place.slot, place.lead)
             place.segment.access[place.slot] = WRITTEN
@@ -107,8 +107,19 @@ class Filler:
         self.counters.committed_bytes += extent.length
         return extent
 
+    def _append(self, entry: Entry, block: int, parts: Sequence[Bytes]) -> tuple[Place, int]:
+        """In a thread: check and write in one hop, the parts as they came, never joined."""
+        crc = 0
+        for part in parts:
+            crc = crc32c(part, crc)
+        return self.appender.append(entry, block, parts, crc), crc
+
+    @property
+    def refusing(self) -> bool:
+        return self._disk_full_until > time.monotonic()
+
     async def _with_room(self, call: Any, *args: Any) -> Any:
-        if self._disk_full_until > time.monotonic():
+        if self.refusing:
             self.counters.reserve_failures += 1
             raise StoreFull("the cache's file system is full")
         try:

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import lmdb
@@ -266,7 +267,16 @@ class Store:
 
     async def put_block(self, entry: Entry, block: int, data: Bytes) -> Extent:
         """A block that is whole in memory. Raises StoreFull."""
-        return await self._filler.put_block(entry, block, data)
+        return await self._filler.put_block(entry, block, (data,))
+
+    async def put_parts(self, entry: Entry, block: int, parts: Sequence[Bytes]) -> Extent:
+        """A block in the pieces in which it came. Raises StoreFull."""
+        return await self._filler.put_block(entry, block, parts)
+
+    @property
+    def refusing(self) -> bool:
+        """The disk refused bytes a moment ago: a fill would fail, so reads had better go direct."""
+        return self._filler.refusing
 
     async def verify(self, extent: Extent, version: int, block: int) -> bool:
         """Reads the block and checks header and CRC. False: it was dropped from the index; fetch it again."""
