@@ -1,0 +1,86 @@
+# One target per habit. Each does its own set-up in a fresh checkout; it needs make and Python >= 3.11, no more.
+#
+#   make demo     a gateway between a far store and a training loop, in a minute, without a cloud
+#   make test     the whole suite; what cannot be installed is told, and the tests that need it are skipped
+#   make lint     ruff and mypy
+#   make bench    what a request costs, beside nginx, rclone and the origin itself (loadtest/README.md)
+#   make clean    removes the environments and the tools' caches; data, results and logs stay
+
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+CLIENTS := $(basename $(notdir $(wildcard tests/clients/environments/*.txt)))
+# Two processes: the suite waits for servers more than it computes. A file stays on one of them, so that
+# most servers of the suite are started once.
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+.PHONY: demo test lint bench clean core tests-installed clients nginx curl
+
+demo: .venv/.core
+	@$(BIN)/gateway demo
+
+test:
+	@$(MAKE) -j4 .venv/.test clients curl
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.bench nginx
+	@$(BIN)/python -m loadtest $(BENCH_ARGS)
+
+clean:
+	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	find gateway tests loadtest -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment of the package. Whoever has the larger one need not install the smaller.
+.venv/.core: pyproject.toml tools/venv.sh
+	@echo "installing the gateway into .venv"
+	@tools/venv.sh .venv -e .
+	@touch $@
+
+.venv/.test: pyproject.toml tools/venv.sh
+	@echo "installing the gateway and what its tests need into .venv"
+	@tools/venv.sh .venv -e '.[test]'
+	@touch $@ .venv/.core
+
+.venv/.bench: pyproject.toml tools/venv.sh
+	@echo "installing the gateway and what the load test needs into .venv"
+	@tools/venv.sh .venv -e '.[bench]'
+	@touch $@ .venv/.core
+
+# Clients and origins whose dependencies do not go together with the package's, one environment each.
+clients: $(CLIENTS:%=.venvs/%/.installed)
+
+.venvs/%/.installed: tests/clients/environments/%.txt tools/venv.sh
+	@mkdir -p .venvs
+	@if tools/venv.sh .venvs/$* -r $< >.venvs/$*.log 2>&1; then \
+	  touch $@; \
+	else \
+	  rm -rf .venvs/$*; \
+	  echo "not installed: $* (why: .venvs/$*.log); its tests will be skipped"; \
+	fi
+
+# apt(package, what is missed without it)
+define apt
+@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+  echo "installing $(1)"; \
+  { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1); } \
+    >/dev/null 2>&1 || echo "$(1) could not be installed: $(2)"; \
+else \
+  echo "$(1) is not installed: $(2)"; \
+fi
+endef
+
+ifeq ($(shell PATH="$$PATH:/usr/sbin" command -v nginx),)
+nginx: ; $(call apt,nginx,it is left out of the comparison)
+else
+nginx: ;
+endif
+
+ifeq ($(shell command -v curl),)
+curl: ; $(call apt,curl,tests of presigned URLs from the command line fail)
+else
+curl: ;
+endif
