@@ -26,6 +26,7 @@ class ObjectMeta:
                    x-amz-storage-class, x-amz-version-id, x-amz-server-side-encryption*, …
     checksums      stored whole-object checksums as response headers, names in lower case
                    (x-amz-checksum-crc32, x-amz-checksum-type, …); sent on whole-object reads only
+    parts          sizes of a multipart object's parts, where the origin tells them with the object; never cached
     """
 
     size: int
@@ -33,6 +34,7 @@ class ObjectMeta:
     last_modified: int
     headers: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
+    parts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

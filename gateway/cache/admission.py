@@ -56,6 +56,10 @@ class Admission:
         self._adapt()
         return room or hot or point < self.p * _FULL
 
+    def learned(self, length: int) -> None:
+        """The size of a miss that `admit` was asked about when nobody knew it."""
+        self._missed += length
+
     def _note(self, point: int, block: int) -> bool:
         """Remembers the miss; True when the stripe came back unusually soon. Another block of the stripe
         belongs to the same visit."""

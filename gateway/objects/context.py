@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 from gateway.access.policy import Access
 
@@ -13,6 +13,7 @@ from gateway.aio import Tasks, Threads
 from gateway.errors import GatewayError
 from gateway.namespace.mounts import Mounts, Target
 from gateway.namespace.rules import Rules
+from gateway.objects.reading import Reads
 from gateway.origins.base import Origin
 from gateway.s3.sigv4 import Verifier
 
@@ -49,7 +50,7 @@ class Services:
     threads: Threads
     tasks: Tasks
     domain: str
-    reads: Any
+    reads: Reads
     region: str = "us-east-1"
 
     def origin(self, target: Target) -> Origin:

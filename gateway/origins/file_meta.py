@@ -84,7 +84,8 @@ def object_meta(stat: os.stat_result, record: Record | None) -> ObjectMeta:
     if record is None:
         return ObjectMeta(stat.st_size, foreign_etag(stat), int(stat.st_mtime), headers)
     headers.update(record.headers)
-    return ObjectMeta(stat.st_size, record.etag, int(stat.st_mtime), headers, record.checksums)
+    modified = int(stat.st_mtime)
+    return ObjectMeta(stat.st_size, record.etag, modified, headers, record.checksums, record.parts)
 
 
 def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
