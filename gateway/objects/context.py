@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Protocol
 
 from gateway.access.policy import Access
-
 from gateway.aio import Tasks, Threads
 from gateway.errors import GatewayError
 from gateway.namespace.mounts import Mounts, Target
