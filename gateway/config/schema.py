@@ -134,7 +134,7 @@ class OriginConfig(Section):
     the endpoint may resolve to a link-local address, where clouds answer with instance credentials."""
 
     name: str = ""
-    type: Literal["", "s3", "gcs", "azure", "file"] = ""
+    type: str = ""
     flavour: str = "auto"
     endpoint: str = ""
     region: str = "us-east-1"
