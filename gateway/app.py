@@ -46,7 +46,7 @@ def view_of(config: Config) -> View:
         Mount.parse(mount.path, mount.origin, mount.remote, mount.read_only) for mount in config.mounts
     )
     rules = Rules(Rule(rule.match, rule.fresh_s, rule.cache) for rule in config.rules)
-    return View(mounts, rules, Access.of(config.identities))
+    return View(mounts, rules, Access.of(config.identities), config.listen.domain)
 
 
 class WorkerApp:

@@ -20,16 +20,18 @@ from gateway.s3.sigv4 import Verifier
 @dataclass(frozen=True)
 class View:
     """One immutable snapshot of what config decides about requests. A reload swaps `Services.view`; a request
-    keeps the view it began with, so it is never judged by half of each."""
+    keeps the view it began with, so it is never judged by half of each. `domain` as in `Services`: SigV2 signs the
+    bucket that a virtual host names."""
 
     mounts: Mounts
     rules: Rules
     access: Access
+    domain: str = ""
 
     @cached_property
     def verifier(self) -> Verifier:
         """Belongs to the view: a secret that was taken away must not live on in a cache of signing keys."""
-        return Verifier(self.access.secret_of)
+        return Verifier(self.access.secret_of, self.domain)
 
 
 class Forgets(Protocol):

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import itertools
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from gateway.model import ObjectMeta, Remote
 from gateway.objects.reading import Reads, Stream
 from gateway.objects.revalidate import Wanted
 from gateway.telemetry.metrics import Metrics
-from tests.unit.cache.harness import MIB, running
+from tests.unit.cache.harness import MIB, open_store, running
 
 PIECE = 64 << 10
 
@@ -162,6 +162,27 @@ class Bench:
         await stream.prime()
         await stream.send(sink)
         return bytes(sink.data)
+
+
+@asynccontextmanager
+async def two_workers(directory: Path) -> AsyncIterator[tuple[Bench, Bench]]:
+    """Two workers of one node in this process, each with a loop's worth of everything but the origin."""
+    origin = FakeOrigin()
+    async with running(directory) as first, AsyncExitStack() as stack:
+        second = open_store(directory, 1, index=first._index)
+        stack.push_async_callback(second.close)
+        benches = []
+        for slot, store in enumerate((first, second)):
+            store.start()
+            metrics, tasks = Metrics(), Tasks()
+            neighbours = Neighbours(directory / "run", slot, 2, lambda q, s=slot: benches[s].reads.answer(q))
+            await neighbours.start()
+            reads = Reads(store, {"o": origin}, tasks, metrics, neighbours, 16)  # type: ignore[dict-item]
+            benches.append(Bench(reads, origin, metrics, tasks))
+            stack.push_async_callback(tasks.close)
+            stack.push_async_callback(neighbours.close)
+        yield benches[0], benches[1]
+        origin.gate.set()
 
 
 @asynccontextmanager
