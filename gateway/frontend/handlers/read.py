@@ -14,10 +14,9 @@ import re
 import time
 from typing import Final
 
-from gateway.frontend.request import Request
-from gateway.objects.forwarding import forward
-
 from gateway.errors import Changed, Unreachable
+from gateway.frontend.handlers.forwarding import forward
+from gateway.frontend.request import Request
 from gateway.model import ObjectMeta
 from gateway.objects.context import Services
 from gateway.objects.reading import Stream
@@ -56,7 +55,7 @@ async def head_object(services: Services, request: Request) -> None:
 
 
 async def _read(services: Services, request: Request, *, body: bool) -> None:
-    target = request.require_target()
+    target = request.the_target
     version = request.address.get("versionId")
     part = request.address.get("partNumber")
     origin = services.origin(target)
@@ -96,7 +95,7 @@ def _is_origins_own(request: Request) -> bool:
 
 
 async def _cached(services: Services, request: Request, origin: Origin, *, body: bool) -> None:
-    reads, target, exchange = services.reads, request.require_target(), request.exchange
+    reads, target, exchange = services.reads, request.the_target, request.exchange
     rule = request.view.rules.match(target.bucket, target.key)
     wanted = _wanted(request, reads.block_size, reads.run_blocks, body=body)
     before = reads.store.entry(target.cache_key)
@@ -147,7 +146,7 @@ def _wanted(request: Request, block_size: int, run_blocks: int, *, body: bool) -
 async def _straight(
     services: Services, request: Request, origin: Origin, *, body: bool, remember: bool
 ) -> None:
-    target, exchange = request.require_target(), request.exchange
+    target, exchange = request.the_target, request.exchange
     asked_ns, asked_at = time.monotonic_ns(), time.time()
     value = request.headers.get("range")
     if not body or (value is not None and _SUFFIX.match(value)):
@@ -202,7 +201,7 @@ async def _read_part(
         raise S3Error("InvalidArgument", "partNumber must be 1 to 10000.")
     if "range" in request.headers:
         raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter.")
-    exchange, target = request.exchange, request.require_target()
+    exchange, target = request.exchange, request.the_target
     exchange.record.outcome = "bypass"
     meta = await origin.head(target.remote)
     if await _answered_by_condition(request, meta):

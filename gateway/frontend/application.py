@@ -1,0 +1,117 @@
+"""The application behind the sockets: every request through the door, to its handler, and every failure to an S3
+error that says no more than it may."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from gateway.errors import GatewayError
+from gateway.frontend.exchange import Exchange, RequestHead
+from gateway.frontend.handlers import handler_of
+from gateway.frontend.request import Request, admit
+from gateway.objects.context import Services
+from gateway.s3.errors import S3Error, error_xml, to_s3
+
+if TYPE_CHECKING:
+    from gateway.frontend.connection import HotConnection
+    from gateway.telemetry.requests import RequestRecord
+
+log = structlog.get_logger()
+
+
+class Hot(Protocol):
+    """The hot path (hot.py): True if it answered, or its answer is under way."""
+
+    def __call__(self, connection: HotConnection, head: RequestHead, /) -> bool: ...
+
+
+def never_hot(connection: HotConnection, head: RequestHead, /) -> bool:
+    """Leaves every request to the handlers."""
+    return False
+
+
+class FrontDoor:
+    """Implements `connection.Application`. A reload swaps `services.view`: each request takes it once, here or in
+    the hot path, and is judged by that one alone. `finished` is told of every request that ended."""
+
+    def __init__(
+        self,
+        services: Services,
+        finished: Callable[[RequestRecord], None],
+        hot: Hot = never_hot,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._services = services
+        self._finished = finished
+        self._hot = hot
+        self._clock = clock
+
+    def hot(self, connection: HotConnection, head: RequestHead) -> bool:
+        return self._hot(connection, head)
+
+    def finished(self, record: RequestRecord) -> None:
+        self._finished(record)
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Owns the whole answer. Raises nothing but CancelledError."""
+        try:
+            request = self._admit(exchange)
+            await handler_of(request.operation)(self._services, request)
+        except ConnectionResetError:
+            exchange.abort()
+        except Exception as error:
+            await self._fail(exchange, error)
+
+    def _admit(self, exchange: Exchange) -> Request:
+        view = self._services.view
+        head = exchange.head
+        admitted = admit(head, view, self._services.domain, self._clock(), exchange.record)
+        return Request(
+            exchange,
+            head,
+            admitted.headers,
+            admitted.address,
+            admitted.operation,
+            admitted.auth,
+            view,
+            admitted.target,
+            admitted.source,
+        )
+
+    async def _fail(self, exchange: Exchange, error: Exception) -> None:
+        shown = to_s3(error)
+        exchange.record.error = shown.code
+        if not isinstance(error, GatewayError):
+            log.error(
+                "request failed",
+                request_id=exchange.request_id,
+                op=exchange.record.op,
+                error=type(error).__name__,
+                exc_info=error,
+            )
+        if exchange.started:
+            exchange.abort()
+            return
+        headers, body = _document(shown, exchange.head.raw_path, exchange.request_id)
+        if shown.status == 304:
+            headers, body = list(shown.headers), b""
+        elif exchange.head.method == "HEAD":
+            body = b""
+        try:
+            await exchange.respond(shown.status, headers, body)
+        except ConnectionResetError:
+            exchange.abort()
+
+    def refuse(self, error: S3Error, record: RequestRecord) -> tuple[int, list[tuple[str, str]], bytes]:
+        """The answer to a head that could not be parsed. Nothing of the request is repeated in it."""
+        record.error = error.code
+        return error.status, *_document(error, "", record.request_id)
+
+
+def _document(error: S3Error, resource: str, request_id: str) -> tuple[list[tuple[str, str]], bytes]:
+    headers = [("Content-Type", "application/xml"), *error.headers]
+    return headers, error_xml(error, resource, request_id)

@@ -1,0 +1,47 @@
+"""What handlers share: reading parameters of the query, and answering."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from gateway.frontend.request import Request
+from gateway.model import Conditions
+from gateway.s3.address import Address
+from gateway.s3.checksums import HEADER_PREFIX
+from gateway.s3.errors import S3Error
+
+# What the gateway says of who owns buckets, objects and uploads: the clouds' own accounts are nobody's business.
+OWNER_ID = "gateway"
+
+Pairs = Iterable[tuple[str, str]]
+_INTEGER = re.compile(r"[0-9]{1,10}")
+
+
+def integer(address: Address, name: str, default: int, maximum: int) -> int:
+    """A count of the query, 0 or more, cut at `maximum` as S3 does. Raises InvalidArgument."""
+    text = address.get(name)
+    if text is None or text == "":
+        return default
+    if not _INTEGER.fullmatch(text) or int(text) > 2**31 - 1:
+        raise S3Error("InvalidArgument", f"{name} must be an integer between 0 and 2147483647.")
+    return min(int(text), maximum)
+
+
+def write_conditions(headers: Mapping[str, str]) -> Conditions:
+    """The two that S3 knows on writes; dates are ignored there."""
+    return Conditions(headers.get("if-match"), headers.get("if-none-match"))
+
+
+def split_checksums(headers: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Checksums, which some answers have in their XML, and the other headers."""
+    checksums = {name: value for name, value in headers.items() if name.startswith(HEADER_PREFIX)}
+    return checksums, [(name, value) for name, value in headers.items() if name not in checksums]
+
+
+async def answer_xml(request: Request, body: bytes, headers: Pairs = ()) -> None:
+    await request.exchange.respond(200, [("Content-Type", "application/xml"), *headers], body)
+
+
+async def answer_empty(request: Request, status: int, headers: Pairs = ()) -> None:
+    await request.exchange.respond(status, list(headers))

@@ -1,0 +1,89 @@
+"""DeleteObject and DeleteObjects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.errors import GatewayError
+from gateway.frontend.handlers.answers import answer_empty, answer_xml
+from gateway.frontend.handlers.bodies import THREAD_BYTES_MIN, read_document
+from gateway.frontend.handlers.forwarding import forward
+from gateway.frontend.request import Request, read_only
+from gateway.objects import deletes
+from gateway.objects.context import Services
+from gateway.objects.deletes import Deletion, Doomed
+from gateway.s3.errors import S3Error, to_s3
+from gateway.s3.xml_read import DELETE_BYTES_MAX, Delete, DeleteEntry, parse_delete
+from gateway.s3.xml_write import delete_result
+
+# What an origin's plain delete cannot carry: conditions and the rights to break a lock. Passing over one of them
+# would delete what should have stayed.
+_ONLY_THE_ORIGIN = ("if-match", "x-amz-bypass-governance-retention", "x-amz-mfa")
+
+
+async def delete_object(services: Services, request: Request) -> None:
+    if any(name in request.headers for name in _ONLY_THE_ORIGIN):
+        await forward(services, request)
+        return
+    version_id = request.address.get("versionId")
+    headers = await deletes.delete_object(services, request.the_target, version_id)
+    await answer_empty(request, 204, headers.items())
+
+
+async def delete_objects(services: Services, request: Request) -> None:
+    """Each key is authorized, resolved and deleted by itself; one that is refused does not stop the others."""
+    body, _, _ = await read_document(
+        services.threads, request, DELETE_BYTES_MAX, digest_required=True, too_long="MalformedXML"
+    )
+    if len(body) < THREAD_BYTES_MIN:
+        wanted = parse_delete(body)
+    else:
+        wanted = await services.threads.run(parse_delete, body)
+    judged = [_judge(request, entry) for entry in wanted.entries]
+    done = iter(await deletes.delete_objects(services, [one for one in judged if isinstance(one, Doomed)]))
+    results = [next(done) if isinstance(one, Doomed) else one for one in judged]
+    await answer_xml(request, _result(wanted, results))
+
+
+def _judge(request: Request, entry: DeleteEntry) -> Doomed | Deletion:
+    """Whether this key may be deleted, by its name alone until the identity's rights are known. NoSuchBucket ends
+    the whole request: it can only be seen by who may delete there."""
+    view, bucket = request.view, request.address.bucket
+    action = "s3:DeleteObject" if entry.version_id is None else "s3:DeleteObjectVersion"
+    try:
+        if not view.access.allowed(request.auth.access_key, action, bucket, entry.key):
+            raise S3Error("AccessDenied")
+        if entry.etag is not None:
+            raise S3Error("NotImplemented", "Conditional deletes are supported one key at a time.")
+        target = view.mounts.resolve(bucket, entry.key)
+        if target.mount.read_only:
+            raise read_only(target)
+        return Doomed(target, entry.version_id)
+    except GatewayError as error:
+        if to_s3(error).code == "NoSuchBucket":
+            raise
+        return Deletion(entry.key, entry.version_id, error=error)
+
+
+def _result(wanted: Delete, results: Sequence[Deletion]) -> bytes:
+    deleted = [_deleted(one) for one in results if one.error is None]
+    errors = [_failed(one, one.error) for one in results if one.error is not None]
+    return delete_result([] if wanted.quiet else deleted, errors)
+
+
+def _named(one: Deletion) -> dict[str, str]:
+    return {"Key": one.key} | ({} if one.version_id is None else {"VersionId": one.version_id})
+
+
+def _deleted(one: Deletion) -> dict[str, str]:
+    entry = _named(one)
+    if one.headers.get("x-amz-delete-marker") == "true":
+        entry["DeleteMarker"] = "true"
+        if (version := one.headers.get("x-amz-version-id")) is not None:
+            entry["DeleteMarkerVersionId"] = version
+    return entry
+
+
+def _failed(one: Deletion, error: GatewayError) -> dict[str, str]:
+    shown = to_s3(error)
+    return _named(one) | {"Code": shown.code, "Message": shown.message}
