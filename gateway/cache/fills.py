@@ -183,20 +183,22 @@ class Fills:
         self,
         source: Source,
         first: int,
-        last: int,
+        last: int | None,
         install: Callable[[ObjectMeta], Awaitable[Entry]],
         found: Callable[[Entry], object],
     ) -> None:
-        """Asks for blocks first…last of an object of which nothing is known: the answer's head says which version
-        that is. `install` puts it into the index, `found` hears of the entry while the body still comes.
-        Raises what `origin.get` and `install` raise; once `found` was called, nothing."""
+        """Asks for blocks first…last (None, with first 0: the whole object, without a range) of an object of which
+        nothing is known: the answer's head says which version that is. `install` puts it into the index, `found`
+        hears of the entry while the body still comes. Raises what `origin.get` and `install` raise; once `found` was
+        called, nothing."""
         block_size = self._store.block_size
-        start, stop = first * block_size, (last + 1) * block_size
+        start, stop = first * block_size, None if last is None else (last + 1) * block_size
         async with self._slots, source.origin.get(source.remote, start, stop) as reading:
             entry = await install(reading.meta)
             run = self._adopt(entry, first, reading)
             found(entry)
-            await self._receive(entry, source, run, reading)
+            if run:
+                await self._receive(entry, source, run, reading)
 
     def _adopt(self, entry: Entry, first: int, reading: Reading) -> list[BlockFill]:
         """The blocks that an open reading will bring. One that runs already is received for nothing: it happens

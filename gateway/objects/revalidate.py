@@ -7,7 +7,8 @@ asked before he came.
 What is asked: HEAD for an object that is known (its blocks stay when the ETag does) or whose body nobody wants; for
 one of which nothing is known, the ranged GET of the first blocks wanted: its head tells the version and its body is
 what will be read next, so a cold object costs one round trip. The whole object's checksums come with no ranged
-answer; where a client asks for them, a HEAD runs beside the GET.
+answer; where a client asks for them, a HEAD runs beside the GET, or, where the objects beside it were all small, the
+GET goes without a range and brings them itself. (Should that object be large, its body is received to the end.)
 
 A write that finishes in between makes an answer worthless (`Superseded`): the question is asked again.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -35,6 +37,10 @@ NEGATIVE_S: Final = 5.0
 CLOCK_BACK_S: Final = 2.0
 # An object that is replaced within every round trip for this many of them is not served.
 ATTEMPTS_MAX: Final = 6
+# What is fetched without a range when it can be expected to be no larger: the length of a run.
+SMALL_BLOCKS: Final = 8
+# "Directories" whose objects' sizes are remembered: some 200 KB.
+PREFIXES_MAX: Final = 1024
 # `checksum_wire` of an entry whose checksums nobody has asked for yet.
 SUMS_UNKNOWN: Final = b"?"
 
@@ -99,6 +105,8 @@ class Questions:
         self._origins = origins
         self._tasks = tasks
         self._running: dict[bytes, _Asking] = {}
+        self._small: OrderedDict[bytes, bool] = OrderedDict()  # prefix → its last object fitted into one run
+        self._small_bytes = SMALL_BLOCKS * store.block_size
 
     async def current(self, key: bytes, fresh_s: float, wanted: Wanted) -> Entry:
         """The current version. Raises NotFound, Direct (only where a body is wanted), and what origins raise."""
@@ -191,13 +199,15 @@ class Questions:
 
     async def _discover(self, asking: _Asking, key: bytes, source: Source, wanted: Wanted) -> None:
         asked_at = time.time()
-        head = self._tasks.spawn(_quiet_head(source), "ask for checksums") if wanted.checksums else None
+        whole = wanted.checksums and wanted.first == 0 and self._small.get(_prefix(key), False)
+        beside = wanted.checksums and not whole
+        head = self._tasks.spawn(_quiet_head(source), "ask for checksums") if beside else None
 
         async def install(meta: ObjectMeta) -> Entry:
             said = None if head is None else await head
             if said is not None and (said.etag, said.size) == (meta.etag, meta.size):
                 meta = said
-            entry = entry_of(key, meta, asked_at, sums=meta is said)
+            entry = entry_of(key, meta, asked_at, sums=whole or meta is said)
             installed = await self.install(entry, asking.started_ns)
             if not installed.version:
                 raise Direct
@@ -205,12 +215,14 @@ class Questions:
 
         assert wanted.first is not None
         try:
-            await self._fills.discover(source, wanted.first, wanted.last, install, asking.tell)
+            last = None if whole else wanted.last
+            await self._fills.discover(source, wanted.first, last, install, asking.tell)
         except RangeNotSatisfiable:  # an empty object, or a read past the end
             asking.tell(await self._head(asking, key, source))
 
     async def install(self, entry: Entry, started_ns: int) -> Entry:
         """Into the index; as it is, with version 0, where the index takes nothing. Raises Superseded."""
+        self._learn_size(entry)
         known = self._store.entry(entry.key)
         sums = entry.checksum_wire
         if (
@@ -233,6 +245,12 @@ class Questions:
         except StoreFull:
             return entry
 
+    def _learn_size(self, entry: Entry) -> None:
+        prefix = _prefix(entry.key)
+        if prefix not in self._small and len(self._small) >= PREFIXES_MAX:
+            self._small.popitem(last=False)
+        self._small[prefix] = entry.size <= self._small_bytes
+
     async def remember(self, entry: Entry, started_ns: int) -> None:
         """What a straight read learned on its way; that a write came in between is the next reader's affair."""
         with contextlib.suppress(Superseded):
@@ -247,6 +265,10 @@ class Questions:
         except StoreFull:
             pass
         return None
+
+
+def _prefix(key: bytes) -> bytes:
+    return key.rpartition(b"/")[0]
 
 
 def _existing(entry: Entry) -> Entry:

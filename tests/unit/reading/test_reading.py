@@ -189,10 +189,25 @@ async def test_checksums_are_asked_for_when_a_client_wants_them(tmp_path: Path) 
         entry = await b.entry("k", Wanted(0, 0, checksums=True))
         assert b"x-amz-checksum-crc32" in entry.checksum_wire
         assert await b.read("k") == b"abc"
-        b.origin.put("new", b"abc")
-        entry = await b.entry("new", Wanted(0, 0, checksums=True))
+        b.origin.put("new/k", b"abc")
+        entry = await b.entry("new/k", Wanted(0, 0, checksums=True))
         assert b"x-amz-checksum-crc32" in entry.checksum_wire
         assert len(b.origin.heads) == 2
+
+
+async def test_small_objects_bring_their_checksums_themselves(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        for number in range(4):
+            b.origin.put(f"d/{number}", data_of(number, 3000))
+            entry = await b.entry(f"d/{number}", Wanted(0, 7, checksums=True))
+            assert b"x-amz-checksum-crc32" in entry.checksum_wire
+        assert (len(b.origin.gets), len(b.origin.heads)) == (4, 1)
+        b.origin.put("d/empty", b"")
+        assert (await b.entry("d/empty", Wanted(0, 7, checksums=True))).size == 0
+        b.origin.put("d/large", BODY)  # an unexpected one is still read right, and once
+        await b.entry("d/large", Wanted(0, 7, checksums=True))
+        assert await b.read("d/large") == BODY
+        assert b.origin.bytes_sent == len(BODY) + 4 * 3000
 
 
 async def test_an_unchanged_object_keeps_its_blocks_when_it_is_asked_about_again(tmp_path: Path) -> None:
