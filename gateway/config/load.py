@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -21,7 +21,8 @@ from gateway.config.mistakes import ConfigError, Location, Mistake, dotted, expl
 from gateway.config.schema import Admin, Config, IdentityConfig, OriginConfig, Section
 
 # A config is written by hand: more than this is another file given by mistake.
-FILE_BYTES_MAX = 4 << 20
+FILE_BYTES_MAX: Final = 4 << 20
+_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 Table = dict[str, Any]
 
 
@@ -102,7 +103,8 @@ def _resolve(table: Any, model: type[Section], where: Location, environ: Mapping
         if table.get(target):
             mistakes.append(Mistake(dotted([*where, key]), f"stands beside {target}: give one of the two"))
         elif not environ.get(name):
-            mistakes.append(Mistake(dotted([*where, key]), f"the environment variable {name} is not set"))
+            shown = f"{name} " if _VARIABLE.fullmatch(name) else ""  # it may be the secret itself
+            mistakes.append(Mistake(dotted([*where, key]), f"the environment variable {shown}is not set"))
             table[target] = "?"  # so that nothing else is said about it
         else:
             table[target] = environ[name]

@@ -22,7 +22,12 @@ class Mistake(NamedTuple):
     text: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.text}"
+        return "".join(map(_printable, f"{self.path}: {self.text}"))
+
+
+def _printable(char: str) -> str:
+    """So that one mistake stays one line, whatever the file quotes."""
+    return char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
 
 
 class ConfigError(Exception):

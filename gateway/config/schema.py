@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
@@ -85,6 +86,11 @@ class Node(Section):
     name: Annotated[str, AfterValidator(_node_name)] = Field(default_factory=host_name)
     data_dir: str = "/var/lib/gateway"
     workers: int = Field(default=0, ge=0, le=256)
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where the block cache lives: `cache.startup.prepare` and `Store.open` take the same."""
+        return Path(self.data_dir) / "cache"
 
 
 class Listen(Section):
