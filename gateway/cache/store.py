@@ -20,6 +20,7 @@ from pathlib import Path
 
 import lmdb
 import structlog
+from awscrt.checksums import crc32c
 
 from gateway.aio import Tasks, Threads
 from gateway.cache.admission import Admission
@@ -51,7 +52,9 @@ __all__ = ["ABSENT", "OBJECT", "Entry", "Extent", "Pending", "Segment", "Store",
 log = structlog.get_logger()
 
 TICK_S = 1.0
-_SCRATCH = 16 << 10  # below it, copying out of a reused buffer is cheaper than zeroing a new one
+SMALL_MAX = (
+    64 << 10
+)  # what `read_small` reads: below it, copying out of a reused buffer beats zeroing a new one
 
 
 class Store:
@@ -102,7 +105,7 @@ class Store:
         self._tasks = Tasks()
         self._verifying: dict[tuple[int, int], asyncio.Task[bool]] = {}
         self._seen_evictions = -1
-        self._scratch = bytearray(_SCRATCH)
+        self._scratch = bytearray(SMALL_MAX)
         self._scratch_view = memoryview(self._scratch)
         take_over(worker, self._segments, self._changes, self._writer)
         self.entry = index.entry
@@ -200,7 +203,7 @@ class Store:
         segment = self._segments.get(extent.segment)
         if segment is None:
             return None
-        small = count <= _SCRATCH
+        small = count <= SMALL_MAX
         buffer = self._scratch_view[:count] if small else bytearray(count)
         try:
             got = os.preadv(segment.fd, [buffer], extent.offset + start, os.RWF_NOWAIT)
@@ -213,6 +216,39 @@ class Store:
         if got != count:
             return None
         return bytes(buffer) if small else buffer  # type: ignore[return-value]
+
+    def read_small(self, extent: Extent, start: int, count: int) -> bytes | None:
+        """Bytes start … start+count (at most `SMALL_MAX`) of a block if that needs no disk and they are known to be
+        good, else None; counts the use. A whole block that nobody has checked yet is checked here: for so few bytes
+        that is cheaper than asking whether they ever left the page cache."""
+        segment = self._segments.get(extent.segment)
+        if segment is None:
+            return None
+        buffer = self._scratch_view[:count]
+        try:
+            got = os.preadv(segment.fd, [buffer], extent.offset + start, os.RWF_NOWAIT)
+        except OSError:  # not in the page cache, or RWF_NOWAIT is not supported here
+            return self._read_small_slowly(extent, start, count)
+        if got != count:
+            return None
+        access = segment.access[extent.slot]
+        if not access & CHECKED:
+            if count == extent.length:
+                if crc32c(buffer) != extent.crc:
+                    return None
+                access = segment.access[extent.slot] = access | CHECKED
+            elif not self.verified(extent):
+                return None
+        if access & FREQUENCY != FREQUENCY:
+            segment.access[extent.slot] = access + 1
+        return bytes(buffer)
+
+    def _read_small_slowly(self, extent: Extent, start: int, count: int) -> bytes | None:
+        if not self.verified(extent):
+            return None
+        data = self.read_now(extent, start, count)
+        self.touch(extent)
+        return None if data is None else bytes(data)
 
     def admit(self, key: bytes, block: int, length: int) -> bool:
         """Should a miss of `length` bytes from `block` on (inside one stripe) be written to the cache? Called

@@ -14,7 +14,7 @@ from __future__ import annotations
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from gateway.cache.store import OBJECT, Entry, Extent
+from gateway.cache.store import OBJECT, SMALL_MAX, Entry, Extent
 from gateway.frontend.exchange import RequestHead
 from gateway.frontend.request import admit_read
 from gateway.objects.context import Services
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 # A read of more blocks is better served by a stream with a window than by one long list of slices.
 BLOCKS_MAX: Final = 64
-# Up to here one read into memory and one send are cheaper than sendfile (ARCHITECTURE.md has the figures).
-COPY_MAX: Final = 64 << 10
 
 _CONDITIONS: Final = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 # Headers that change nothing about what a hit's answer is. Any other name sends the request to the handlers.
@@ -120,47 +118,47 @@ class HotPath:
         if wanted is not None or last:
             block, version = self._store.block, entry.version
             extents = [block(version, number) for number in range(first, last + 1)]
-        return self._send(connection, entry, extents, span, (start, stop), sums, origin)
-
-    def _send(
-        self,
-        connection: HotConnection,
-        entry: Entry,
-        extents: list[Extent | None],
-        span: tuple[int, int] | None,
-        bounds: tuple[int, int],
-        sums: bytes,
-        origin: str,
-    ) -> bool:
-        store = self._store
-        start, stop = bounds
-        position = start - start % self._block_size
-        slices: list[tuple[FileSlice, int, int]] = []
-        for extent in extents:
-            if extent is None or not store.verified(extent):
-                return False
-            segment = store.segment(extent.segment)
-            if segment is None:
-                return False
-            skip = start - position if start > position else 0
-            length = min(extent.length, stop - position) - skip
-            slices.append((segment, extent.offset + skip, length))
-            position += self._block_size
-        for extent in extents:
-            store.touch(extent)  # type: ignore[arg-type]  # the loop above has seen them all
         length = stop - start
-        connection.record.outcome = "hit"
-        if len(extents) == 1 and length <= COPY_MAX:
-            data = store.read_now(extents[0], start - start // self._block_size * self._block_size, length)  # type: ignore[arg-type]
+        record.outcome = "hit"
+        if length <= SMALL_MAX and first == last:
+            extent = extents[0]
+            data = (
+                None
+                if extent is None
+                else self._store.read_small(extent, start - first * self._block_size, length)
+            )
             if data is None:
                 return False
             connection.answer(self._head(connection, entry, span, length, sums), data)
         else:
+            slices = self._slices(extents, start, stop)
+            if slices is None:
+                return False
             connection.answer_files(self._head(connection, entry, span, length, sums), slices)
         self._reads.count(origin, length, 0)
         if span is not None and stop < entry.size:
             self._reads.noted(entry, start, stop)
         return True
+
+    def _slices(
+        self, extents: list[Extent | None], start: int, stop: int
+    ) -> list[tuple[FileSlice, int, int]] | None:
+        """Where bytes [start, stop) lie, block by block; None unless all are there and checked."""
+        store = self._store
+        position = start - start % self._block_size
+        slices: list[tuple[FileSlice, int, int]] = []
+        for extent in extents:
+            if extent is None or not store.verified(extent):
+                return None
+            segment = store.segment(extent.segment)
+            if segment is None:
+                return None
+            skip = start - position if start > position else 0
+            slices.append((segment, extent.offset + skip, min(extent.length, stop - position) - skip))
+            position += self._block_size
+        for extent in extents:
+            store.touch(extent)  # type: ignore[arg-type]  # the loop above has seen them all
+        return slices
 
     def _head(
         self,
