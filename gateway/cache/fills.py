@@ -132,9 +132,9 @@ class Fills:
         block_size = self._store.block_size
         return min(block_size, size - block * block_size)
 
-    def ensure(self, entry: Entry, source: Source, first: int, last: int) -> list[BlockFill] | None:
-        """Blocks first…last (of one stripe), each running, ended or there already. None: these are not worth
-        keeping, or cannot be kept; read them from the origin."""
+    def ensure(self, entry: Entry, source: Source, first: int, last: int) -> list[BlockFill]:
+        """Blocks first…last (of one stripe), each running, ended or there already. Those that are not worth keeping,
+        or cannot be kept, have ended without an extent."""
         found: list[BlockFill] = []
         missing: list[BlockFill] = []
         joined = 0
@@ -154,9 +154,11 @@ class Fills:
             self._coalesced(joined)
         if missing:
             length = sum(fill.length for fill in missing)
-            if not self.admits(entry.key, missing[0].block, length):
-                return None
-            self._start(entry, source, missing)
+            if self.admits(entry.key, missing[0].block, length):
+                self._start(entry, source, missing)
+            else:
+                for fill in missing:
+                    fill.end()
         return found
 
     def admits(self, key: bytes, block: int, length: int) -> bool:

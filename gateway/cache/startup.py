@@ -27,6 +27,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,6 +68,9 @@ WORKERS_WAIT_S: Final = 10.0  # for workers that outlived a killed supervisor to
 # A clean stop notes a CRC over this much of the index: 1 GiB is some 4 million blocks and takes 0.1 s to
 # check from the page cache, a second from disk. Beyond it only the size is compared.
 CHECKED_BYTES_MAX: Final = 1 << 30
+_PAGE_SIZE, _PAGE_SIZE_AT = struct.Struct("@I"), 40
+_LAST_PAGE, _LAST_PAGE_AT = struct.Struct("@QQ"), 136  # last page, transaction
+_META_SIZE: Final = 152
 
 
 @dataclass(slots=True)
@@ -242,12 +246,11 @@ def _segments_found(root: Path) -> dict[int, int]:
 
 
 def _open_checked(root: Path, capacity: int, shared: SharedPage) -> Index | None:
-    """None when LMDB refuses the file or it is shorter than its own page count: reading a page beyond the end
-    of a mapped file would be a SIGBUS."""
+    """None when LMDB refuses the file or it was cut short."""
     index = None
     try:
-        index = Index(index_dir(root), capacity, shared)
-        if os.stat(index_dir(root) / "data.mdb").st_size >= index.file_bytes():
+        if not _cut_short(index_dir(root) / "data.mdb"):
+            index = Index(index_dir(root), capacity, shared)
             index.segment_rows()
             return index
     except (lmdb.Error, OSError) as error:
@@ -255,6 +258,25 @@ def _open_checked(root: Path, capacity: int, shared: SharedPage) -> Index | None
     if index is not None:
         index.close()
     return None
+
+
+def _cut_short(data: Path) -> bool:
+    """Is the file shorter than its own page count? Reading a page beyond the end of a mapped file is a SIGBUS,
+    and LMDB reads some while it opens, so this looks at its two meta pages itself: the one with the higher
+    transaction counts (lmdb 0.9 `MDB_meta`; the page size is in its first `md_pad`)."""
+    with data.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        first = file.read(_META_SIZE)
+        if len(first) < _META_SIZE:
+            return True
+        page = int(_PAGE_SIZE.unpack_from(first, _PAGE_SIZE_AT)[0])
+        file.seek(page)
+        second = file.read(_META_SIZE)
+    if len(second) < _META_SIZE:
+        return True
+    counts = [_LAST_PAGE.unpack_from(meta, _LAST_PAGE_AT) for meta in (first, second)]
+    last_page, _ = max(counts, key=lambda count: count[1])
+    return size < (last_page + 1) * page
 
 
 def _new_index(root: Path, capacity: int, shared: SharedPage, epoch: int) -> Index:

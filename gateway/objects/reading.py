@@ -6,17 +6,17 @@ in parallel; he is served in order. Per block:
 
     extent known            verified (else read and checked in a thread) → sent from the segment
     being filled            sent from memory as it comes, from the segment once it is whole
-    not to be kept          one GET of the origin for this reader, over all such blocks in a row
+    not to be kept          from the origin for this reader alone (`straight.py`), all such blocks in a row at once
 
 Every GET names the ETag of the version that the read began with. When the object changes in between, the read
 ends: `Changed` before the first byte (the caller begins anew), a cut connection after it. Never a mixture.
 
-Bounds per reader: `WINDOW_RUNS` runs asked for ahead; they go to the SSD, not to memory. A direct GET holds what one
-origin reading holds, and no more is read from it than the client takes.
+Bound per reader: `WINDOW_RUNS` runs asked for ahead; they go to the SSD, not to memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -27,9 +27,10 @@ from gateway.aio import Tasks
 from gateway.cache.fills import BlockFill, Fills, Source, source_of
 from gateway.cache.neighbours import Gone, Message, Neighbours, decode_error, encode_error
 from gateway.cache.store import Entry, Extent, Segment, Store
-from gateway.errors import Changed, GatewayError, Unreachable
+from gateway.errors import Changed, GatewayError
 from gateway.objects.readahead import ReadAhead
 from gateway.objects.revalidate import Direct, Questions, Wanted
+from gateway.objects.straight import Straight
 from gateway.origins.base import Origin
 from gateway.telemetry.metrics import Metrics
 
@@ -80,7 +81,8 @@ class Reads:
         self.tasks = tasks
         self.neighbours = neighbours
         self.fills = Fills(store, tasks, stripe_blocks, lambda n: metrics.add("fills_coalesced", n))
-        self.questions = Questions(store, self.fills, neighbours, origins, tasks)
+        self.questions = Questions(store, self.fills, neighbours, origins, tasks, metrics)
+        self.straight = Straight(tasks, self.run_blocks * store.block_size)
         self.ahead = ReadAhead(store.block_size, store.block_size * stripe_blocks)
 
     def source(self, key: bytes) -> Source:
@@ -106,9 +108,6 @@ class Reads:
         if entry is None or entry.version != question["version"]:
             raise Changed("The object is no longer the version that was asked for.")
         fills = self.fills.ensure(entry, source_of(key, self.origins), question["first"], question["last"])
-        if fills is None:
-            yield {"direct": True}
-            return
         for fill in fills:
             await fill.done()
             if fill.error is not None:
@@ -165,10 +164,7 @@ class Reads:
         self.tasks.spawn(self._ask_neighbour(slot, entry, run, first, last), "ask for blocks")
 
     def _ask_here(self, entry: Entry, run: Run, first: int, last: int) -> None:
-        found = self.fills.ensure(entry, source_of(entry.key, self.origins), first, last)
-        if found is None:
-            found = list(self._without(entry, first, last).fills.values())
-        for fill in found:
+        for fill in self.fills.ensure(entry, source_of(entry.key, self.origins), first, last):
             run.fills[fill.block] = fill
 
     async def _ask_neighbour(self, slot: int, entry: Entry, run: Run, first: int, last: int) -> None:
@@ -182,8 +178,6 @@ class Reads:
         }
         try:
             async for reply in self.neighbours.ask(slot, question):
-                if "direct" in reply:
-                    break
                 if "block" not in reply:
                     raise decode_error(reply["error"])
                 fill = waiting.pop(reply["block"])
@@ -207,7 +201,7 @@ class Reads:
     async def _replace(self, entry: Entry, waiting: dict[int, BlockFill]) -> None:
         """The owner died under it: this worker fetches what is left."""
         found = self.fills.ensure(entry, source_of(entry.key, self.origins), min(waiting), max(waiting))
-        for fill in found or ():
+        for fill in found:
             await fill.done()
             if fill.block in waiting:
                 waiting[fill.block].end(fill.extent, fill.error)
@@ -316,7 +310,7 @@ class Stream:
             if fill.extent is not None:
                 segment = self._store.segment(fill.extent.segment)
                 if segment is None or not await self._checked(fill):
-                    await self._send_direct(sink, end)
+                    await self._send_straight(sink, end)
                     return
                 self.from_origin += await self._send_file(sink, fill.block, segment, fill.extent)
                 return
@@ -329,7 +323,7 @@ class Stream:
             elif fill.error is not None:
                 raise fill.error
             elif fill.ended:
-                await self._send_direct(sink, self._end_of_direct(fill.block))
+                await self._send_straight(sink, self._end_of_straight(fill.block))
             else:
                 await fill.progress()
 
@@ -340,7 +334,7 @@ class Stream:
             extent, self._entry.version, fill.block
         )
 
-    def _end_of_direct(self, block: int) -> int:
+    def _end_of_straight(self, block: int) -> int:
         """Up to where no block is to be had from here, as far as has been looked up."""
         for run in self._window:
             for number in range(max(block + 1, run.first), run.last + 1):
@@ -350,19 +344,13 @@ class Stream:
             block = max(block, run.last)
         return min((block + 1) * self._reads.block_size, self._stop)
 
-    async def _send_direct(self, sink: Sink, stop: int) -> None:
-        source = self._source
-        async with source.origin.get(
-            source.remote, self._position, stop, if_match=self._entry.etag
-        ) as reading:
-            if reading.meta.size != self._entry.size or reading.stop != stop:
-                raise Changed("The object is no longer the version that was asked for.")
-            async for piece in reading.chunks():
+    async def _send_straight(self, sink: Sink, stop: int) -> None:
+        pieces = self._reads.straight.read(self._entry, self._source, self._position, stop)
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
                 self._position += len(piece)
                 self.from_origin += len(piece)
                 await sink.send(piece)
-        if self._position != stop:
-            raise Unreachable("The origin's answer was cut short.")
 
 
 def _ended(block: int, extent: Extent | None) -> BlockFill:

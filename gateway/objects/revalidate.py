@@ -30,6 +30,7 @@ from gateway.errors import GatewayError, NotFound, RangeNotSatisfiable, StoreFul
 from gateway.model import ObjectMeta
 from gateway.origins.base import Origin
 from gateway.s3.object_headers import checksum_lines, meta_of, wire_lines
+from gateway.telemetry.metrics import Metrics
 
 # How long "there is no such object" is believed at most: whoever waits for a file to appear polls.
 NEGATIVE_S: Final = 5.0
@@ -97,13 +98,20 @@ class _Asking:
 
 class Questions:
     def __init__(
-        self, store: Store, fills: Fills, neighbours: Neighbours, origins: Mapping[str, Origin], tasks: Tasks
+        self,
+        store: Store,
+        fills: Fills,
+        neighbours: Neighbours,
+        origins: Mapping[str, Origin],
+        tasks: Tasks,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._fills = fills
         self._neighbours = neighbours
         self._origins = origins
         self._tasks = tasks
+        self._metrics = metrics
         self._running: dict[bytes, _Asking] = {}
         self._small: OrderedDict[bytes, bool] = OrderedDict()  # prefix → its last object fitted into one run
         self._small_bytes = SMALL_BLOCKS * store.block_size
@@ -113,6 +121,8 @@ class Questions:
         came_ns = time.monotonic_ns()
         entry = self._store.entry(key)
         if entry is not None and self._serves(entry, fresh_s, wanted):
+            if entry.state == ABSENT:
+                self._metrics.add("negative_hits")
             return _existing(entry)
         strict_ns = came_ns if fresh_s <= 0 else 0
         for _ in range(ATTEMPTS_MAX):

@@ -245,7 +245,21 @@ async def test_what_cannot_be_kept_is_read_all_the_same(
         sink = Collected()
         await b.stream(entry).send(sink)
         assert bytes(sink.data) == BODY
-        assert len(b.origin.gets) == 2  # one for all that is not here
+        assert b.origin.bytes_sent == len(BODY)
+        assert b.reads.straight._permits == 32
+
+
+async def test_a_straight_read_that_breaks_off_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path) as b:
+        b.origin.put("large", BODY)
+        entry = await b.entry("large", Wanted(0, 0))
+        monkeypatch.setattr(b.reads.fills, "admits", lambda *_: False)
+        b.origin.cuts = 3
+        sink = Collected()
+        await b.stream(entry).send(sink)
+        assert bytes(sink.data) == BODY
 
 
 async def test_a_disk_that_fills_up_in_the_midst_is_not_noticed_by_the_reader(
