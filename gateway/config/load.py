@@ -21,7 +21,7 @@ from gateway.config.mistakes import ConfigError, Location, Mistake, dotted, expl
 from gateway.config.schema import Admin, Config, IdentityConfig, OriginConfig, Section
 
 # A config is written by hand: more than this is another file given by mistake.
-FILE_BYTES_MAX: Final = 4 << 20
+FILE_BYTES_MAX: Final = 1 << 20
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 Table = dict[str, Any]
 
@@ -61,7 +61,7 @@ def _read(path: Path) -> Table:
     except OSError as error:
         raise ConfigError([Mistake(str(path), f"cannot be read: {error.strerror}")]) from None
     if len(data) > FILE_BYTES_MAX:
-        raise ConfigError([Mistake(str(path), "is larger than 4 MiB, so hardly a config")])
+        raise ConfigError([Mistake(str(path), "is larger than 1 MiB, so hardly a config")])
     try:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as error:

@@ -141,7 +141,7 @@ class OriginConfig(Section):
 
     name: str = ""
     type: str = ""
-    flavour: str = "auto"
+    flavour: Literal["auto", "aws", "minio", "ceph", "r2", "rclone"] = "auto"
     endpoint: str = ""
     region: str = "us-east-1"
     access_key: str = ""
