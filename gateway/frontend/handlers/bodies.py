@@ -31,7 +31,7 @@ async def upload_body(threads: Threads, request: Request) -> PutBody:
     streams. Raises S3Error for what the head says wrongly, before a byte is read."""
     announced = _plan(request, request.headers)
     payload = Payload(announced, request.auth)
-    chunks = proven(request.exchange.body(), payload, threads)
+    chunks: AsyncIterator[bytes] = proven(request.exchange.body(), payload, threads)
     if announced.decoded_length <= BATCH_BYTES:
         chunks = _again([piece async for piece in chunks])
     trailer = (announced.trailer, payload.trailer_value) if announced.trailer else None
@@ -71,7 +71,9 @@ def _plan(request: Request, headers: Mapping[str, str]) -> PayloadPlan:
     return plan(headers, request.auth, length)
 
 
-async def proven(raw: AsyncIterator[bytes], payload: Payload, threads: Threads) -> AsyncIterator[bytes]:
+async def proven(
+    raw: AsyncIterator[bytes], payload: Payload, threads: Threads
+) -> AsyncGenerator[bytes, None]:
     """The payload's pieces in order. The last is given out only after `payload.finish()`: a body that fails any
     check raises S3Error instead of ending."""
     hashing: asyncio.Future[list[bytes]] | None = None
