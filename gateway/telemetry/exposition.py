@@ -19,7 +19,6 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.names import PREFIX, SECONDS, TABLE
 from gateway.telemetry.names import Metric as Row
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Snapshot = Mapping[str, Any]
 Labels = tuple[str, ...]
 
@@ -137,4 +136,4 @@ class Exposition:
         return generate_latest(self._registry)
 
 
-__all__ = ["CONTENT_TYPE", "Exposition", "Merged", "NodeMetrics", "families"]
+__all__ = ["Exposition", "Merged", "NodeMetrics", "families"]

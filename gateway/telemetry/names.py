@@ -85,7 +85,7 @@ _ROWS: Final = (
     _gauge("workers_ready", "sum", "Workers that serve."),
     _counter("workers_restarted", "Workers that died and were replaced."),
     _gauge("draining", "max", "1 from SIGTERM on."),
-    _gauge("loop_lag_seconds", "max", "Longest delay of an event loop's timer in the last quarter second."),
+    _gauge("loop_lag_seconds", "max", "How late the latest quarter-second timer of an event loop was."),
     _gauge("worker_resident_bytes", "sum", "Resident memory of the workers; mapped segments count."),
     _counter("worker_cpu_seconds", "CPU time of the workers, user and system."),
 )

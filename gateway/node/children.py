@@ -1,0 +1,213 @@
+"""A slot of the node: the worker process in it, what it said last, and the loop that keeps one there.
+
+    starting ─▶ ready ─▶ (draining) ─▶ stopped        the way of a process
+        └──────────┴──▶ waiting ─▶ starting …          it died: after a pause, if the policy allows
+
+A worker that says nothing for 30 s (stopped, stuck in the kernel) is killed: it holds its share of the port's
+connections and perhaps the index's write lock. Silence is counted in the supervisor's own ticks, so a machine
+that slept does not look like one whose workers hang.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import structlog
+
+from gateway.errors import GatewayError
+from gateway.node.control import Channel, ControlError
+from gateway.node.restarts import RestartPolicy
+from gateway.telemetry.exposition import NodeMetrics
+
+log = structlog.get_logger()
+
+State = Literal["starting", "ready", "draining", "waiting", "stopped"]
+TICK_S: Final = 1.0
+SILENT_TICKS_MAX: Final = 30
+# Until it is ready: opening the store takes milliseconds, but a slow disk may be behind it.
+START_TICKS_MAX: Final = 60
+NOT_READY_TICKS: Final = 5  # silence after which the node does not call itself ready
+END_S: Final = 5.0  # from the end of the channel to the end of the process
+
+
+class GaveUp(GatewayError):
+    """A worker does not start; the text says which and why."""
+
+
+class Child:
+    """`keep` runs as one task; everything else is called beside it on the same loop."""
+
+    def __init__(
+        self,
+        slot: int,
+        argv: Sequence[str],
+        first_message: Mapping[str, Any],
+        metrics: NodeMetrics,
+        changed: Callable[[], None],
+    ) -> None:
+        self.slot = slot
+        self.state: State = "starting"
+        self.pid = 0
+        self.restarts = 0
+        self.status: Mapping[str, Any] = {}
+        self.ready_at = 0.0  # time.monotonic()
+        self.cut = False  # requests were broken off, or we cannot know
+        self.silent_ticks = 0
+        self._argv = argv
+        self._first_message = first_message
+        self._metrics = metrics
+        self._changed = changed
+        self._policy = RestartPolicy()
+        self._stopping = asyncio.Event()
+        self._channel: Channel | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._was_ready = False
+        self._failed = ""
+        self._drained: bool | None = None
+
+    @property
+    def responsive(self) -> bool:
+        return self.state == "ready" and self.silent_ticks < NOT_READY_TICKS
+
+    async def keep(self) -> str:
+        """Starts the worker, and again when it died, until `drain` or `kill`: then empty. Else why it cannot be
+        kept, one line."""
+        try:
+            while not self._stopping.is_set():
+                process = await self._start()
+                await self._listen()
+                code = await self._ended(process)
+                if not self._stopping.is_set():
+                    await self._pause(self._delay(code))
+        except GaveUp as error:
+            return str(error)
+        finally:
+            self._become("stopped")
+        return ""
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        ours, theirs = socket.socketpair()
+        self.silent_ticks, self.ready_at, self._failed, self._drained = 0, 0.0, "", None
+        self._become("starting")
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self._argv, str(theirs.fileno()), stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+                )
+            except OSError as error:
+                ours.close()
+                raise GaveUp(f"worker {self.slot} could not be started: {error.strerror}") from None
+        self._process, self.pid = process, process.pid
+        self._channel = await Channel.over(ours)
+        await self._channel.send(self._first_message)
+        if self._stopping.is_set():
+            self.kill()
+        return process
+
+    async def _listen(self) -> None:
+        assert self._channel is not None
+        try:
+            while (message := await self._channel.receive()) is not None:
+                self.silent_ticks = 0
+                self._take(message)
+        except ControlError as error:
+            log.error("worker's channel is damaged, killing it", slot=self.slot, error=str(error))
+            self._signal(signal.SIGKILL)
+
+    def _take(self, message: Mapping[str, Any]) -> None:
+        if "metrics" in message:
+            self._metrics.update(self.slot, message["metrics"])
+        if "status" in message:
+            self.status = message["status"]
+        if "failed" in message:
+            self._failed = str(message["failed"])
+        if "drained" in message:
+            self._drained = bool(message["drained"])
+        if "ready" in message and self.state == "starting":
+            self._was_ready = True
+            self.ready_at = time.monotonic()
+            self._become("ready")
+
+    async def _ended(self, process: asyncio.subprocess.Process) -> int:
+        """Reaps the process; its counters stay, its gauges go."""
+        assert self._channel is not None
+        try:
+            code = await asyncio.wait_for(process.wait(), END_S)
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+            code = await process.wait()
+        self._channel.close()
+        self._channel, self._process, self.pid, self.status = None, None, 0, {}
+        self._metrics.ended(self.slot)
+        if self.ready_at and self._drained is not True:
+            self.cut = True
+        return code
+
+    def _delay(self, code: int) -> float:
+        served_s = time.monotonic() - self.ready_at if self.ready_at else None
+        reason = self._failed or describe(code)
+        if self._failed and not self._was_ready:
+            raise GaveUp(self._failed)
+        delay = self._policy.died(time.monotonic(), served_s=served_s)
+        if delay is None:
+            raise GaveUp(f"worker {self.slot} does not start, it {reason}")
+        log.error("worker died, starting another", slot=self.slot, reason=reason, after_s=delay)
+        self.restarts += 1
+        self.cut = False  # of requests that a dead worker had, the node's exit status says nothing
+        self._metrics.own.add("workers_restarted")
+        return delay
+
+    async def _pause(self, seconds: float) -> None:
+        self._become("waiting")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    def _become(self, state: State) -> None:
+        self.state = state
+        self._changed()
+
+    def tick(self) -> None:
+        """Every TICK_S."""
+        self.silent_ticks += 1
+        limit = START_TICKS_MAX if self.state == "starting" else SILENT_TICKS_MAX
+        if self.silent_ticks == limit and self.state in ("starting", "ready"):
+            log.error("worker says nothing, killing it", slot=self.slot, pid=self.pid, seconds=limit * TICK_S)
+            self._signal(signal.SIGKILL)
+
+    def drain(self, timeout_s: float) -> None:
+        """No more restarts; a worker that serves ends its requests first, one that does not ends at once."""
+        self._stopping.set()
+        if self.state == "ready" and self._channel is not None:
+            self._become("draining")
+            self._channel.report({"drain": timeout_s})
+        else:
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._stopping.set()
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+
+def describe(code: int) -> str:
+    """An exit status as asyncio gives it: negative for a signal."""
+    if code >= 0:
+        return f"ended with status {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
+
+
+__all__ = ["TICK_S", "Child", "GaveUp", "describe"]

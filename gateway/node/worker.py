@@ -1,0 +1,209 @@
+"""A worker process: `python -m gateway.node.worker FD`, started by the supervisor only.
+
+Its life: read the config from the channel on FD, start the application, say ready, report every 250 ms; on a
+drain message, on SIGTERM, or when the supervisor is gone, drain, close and end. SIGINT is ignored: a Ctrl-C on
+the terminal reaches every process of the node, and the supervisor is who acts on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+import structlog
+import uvloop
+
+from gateway.aio import Tasks
+from gateway.config import load
+from gateway.config.schema import Config
+from gateway.errors import GatewayError
+from gateway.node.control import Channel, ControlError
+from gateway.telemetry import logging
+from gateway.telemetry.access import AccessSink
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.requests import RequestLog
+
+log = structlog.get_logger()
+
+REPORT_S: Final = 0.25
+# Without a supervisor nothing watches this worker and its port may be wanted by the next node: requests under
+# way get this long, and the process ends a little later whatever hangs.
+ORPHAN_DRAIN_S: Final = 2.0
+ORPHAN_END_S: Final = 6.0
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class App(Protocol):
+    """What serves S3 in here: `gateway.app.WorkerApp`."""
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Takes no new requests and waits for those under way; True: none had to be cut."""
+        ...
+
+    async def close(self) -> None: ...
+
+    def status(self) -> dict[str, Any]:
+        """For people, as JSON: see `gateway.admin.status`."""
+        ...
+
+    def publish(self, metrics: Metrics) -> None:
+        """Copies what is counted elsewhere into the metrics, before each snapshot."""
+        ...
+
+
+# config, slot, workers, metrics, request log, rebuild
+Start = Callable[[Config, int, int, Metrics, RequestLog, bool], Awaitable[App]]
+
+
+async def _gateway(
+    config: Config, slot: int, workers: int, metrics: Metrics, request_log: RequestLog, rebuild: bool
+) -> App:
+    from gateway.app import WorkerApp  # the whole product: loaded after the config was read
+
+    app: App = await WorkerApp.start(config, slot, workers, metrics, request_log, rebuild)
+    return app
+
+
+def main(argv: list[str], start: Start = _gateway) -> int:
+    """The exit status: 0 after a drain, 1 when the application did not start."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise_descriptor_limit()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(int(argv[0]), start))
+
+
+def raise_descriptor_limit() -> None:
+    """To what the administrator allows: a client, an origin connection and a segment take one descriptor each,
+    and many systems start processes with 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _serve(fd: int, start: Start) -> int:
+    channel = await Channel.over(socket.socket(fileno=fd))
+    first = await channel.receive()
+    if first is None:
+        return 0
+    config = load.from_wire(first["config"])
+    slot: int = first["slot"]
+    logging.setup(config.log.level, config.log.format, worker=slot)
+    metrics = Metrics()
+    request_log = _request_log(config, metrics)
+    try:
+        app = await start(config, slot, first["workers"], metrics, request_log, first["rebuild"])
+    except (GatewayError, OSError) as error:
+        await channel.send({"failed": str(error)})
+        return 1
+    except Exception as error:
+        log.exception("worker did not start")
+        await channel.send({"failed": f"a bug: {error!r}"})
+        return 1
+    return await Worker(channel, config, app, metrics, request_log).run()
+
+
+def _request_log(config: Config, metrics: Metrics) -> RequestLog:
+    try:
+        sink = AccessSink.open(config.log.access)
+    except OSError as error:  # the supervisor could open it: this is a disk that failed since
+        log.error("no access log", path=config.log.access, error=str(error))
+        sink = None
+    return RequestLog(metrics, sink, logfmt=not logging.wants_json(config.log.format))
+
+
+class Worker:
+    """From ready to the end."""
+
+    def __init__(
+        self, channel: Channel, config: Config, app: App, metrics: Metrics, request_log: RequestLog
+    ) -> None:
+        self._channel = channel
+        self._drain_timeout_s = config.limits.drain_timeout
+        self._app = app
+        self._metrics = metrics
+        self._request_log = request_log
+        self._tasks = Tasks()
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[float] = loop.create_future()
+        loop.add_signal_handler(signal.SIGTERM, self._tell, told, self._drain_timeout_s)
+        # What exists now lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        await self._channel.send({"ready": True})
+        self._tasks.spawn(self._listen(told), "control")
+        self._tasks.spawn(self._report(), "report")
+        drained = await self._app.drain(await told)
+        self._publish()
+        await self._channel.send({"drained": drained, "metrics": self._metrics.snapshot()})
+        await self._app.close()
+        await self._tasks.close()
+        self._request_log.close()
+        self._channel.close()
+        return 0
+
+    async def _listen(self, told: asyncio.Future[float]) -> None:
+        try:
+            while (message := await self._channel.receive()) is not None:
+                if "drain" in message:
+                    self._tell(told, message["drain"])
+        except ControlError as error:
+            log.error("control channel is damaged", error=str(error))
+        _end_within(ORPHAN_END_S)
+        if not told.done():
+            log.warning("the supervisor is gone, ending")
+        self._tell(told, ORPHAN_DRAIN_S)
+
+    @staticmethod
+    def _tell(told: asyncio.Future[float], timeout_s: float) -> None:
+        if not told.done():
+            told.set_result(timeout_s)
+
+    async def _report(self) -> None:
+        due = time.monotonic()
+        while True:
+            self._metrics.set("loop_lag_seconds", max(0.0, time.monotonic() - due))
+            try:
+                self._publish()
+                status = self._app.status()
+                self._channel.report({"metrics": self._metrics.snapshot(), "status": status})
+            except Exception as error:  # a worker that serves must not end over its report
+                log.error("report failed", error=repr(error))
+            due = time.monotonic() + REPORT_S
+            await asyncio.sleep(REPORT_S)
+
+    def _publish(self) -> None:
+        self._app.publish(self._metrics)
+        self._request_log.publish()
+        self._metrics.set("worker_cpu_seconds", time.process_time())
+        self._metrics.set("worker_resident_bytes", _resident_bytes())
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _end_within(seconds: float) -> None:
+    """A thread that ends the process: it works also while a call into the kernel hangs in another."""
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

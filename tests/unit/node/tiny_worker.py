@@ -1,0 +1,60 @@
+"""A worker whose application only counts, for tests of the processes around it: `python -m
+tests.unit.node.tiny_worker`. What it shall do wrong stands in the config's `fleet.dns_name`, which is used for
+nothing else here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from typing import Any
+
+from gateway.config.schema import Config
+from gateway.errors import GatewayError
+from gateway.node import worker
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.requests import RequestLog, RequestRecord
+
+
+class TinyApp:
+    def __init__(self, slot: int, fault: str, request_log: RequestLog) -> None:
+        self.slot, self.fault, self.request_log = slot, fault, request_log
+
+    async def drain(self, timeout_s: float) -> bool:
+        if self.fault == "busy":  # a request that does not end by itself
+            await asyncio.sleep(timeout_s)
+            return False
+        if self.fault == "stuck":
+            time.sleep(3600)
+        return True
+
+    async def close(self) -> None:
+        pass
+
+    def status(self) -> dict[str, Any]:
+        return {"connections": self.slot + 1}
+
+    def publish(self, metrics: Metrics) -> None:
+        metrics.set("connections", self.slot + 1)
+        metrics.add("read_bytes", 100, "segment")
+        record = RequestRecord("id", "127.0.0.1:1", "GET", "/data/key")
+        record.op, record.status = "GetObject", 200
+        self.request_log.finished(record)
+
+
+async def start(
+    config: Config, slot: int, workers: int, metrics: Metrics, request_log: RequestLog, rebuild: bool
+) -> TinyApp:
+    fault = config.fleet.dns_name
+    if fault == "refuse":
+        raise GatewayError("the cache directory is on fire")
+    if fault == "bug":
+        raise ZeroDivisionError
+    if fault == "die":
+        os._exit(7)
+    return TinyApp(slot, fault, request_log)
+
+
+if __name__ == "__main__":
+    sys.exit(worker.main(sys.argv[1:], start))
