@@ -36,12 +36,67 @@ _BARE: Final = re.compile(rb"(?<!\r)\n|\r[^\n]")
 # Headers whose second copy could give a request a second meaning: framing, authentication, what is read or written,
 # and on which condition. Any x-amz-* counts as one.
 _SINGLE: Final = frozenset(
-    ["host", "content-length", "transfer-encoding", "authorization", "range", "content-type", "content-md5", "date", "expect", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"]
+    [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "authorization",
+        "range",
+        "content-type",
+        "content-md5",
+        "date",
+        "expect",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        "if-range",
+    ]
 )
 # The spellings that stock clients send; any other is lower-cased after it was checked to be a token.
 _KNOWN: Final = {
     spelling: name
-    for name in ["host", "user-agent", "accept", "accept-encoding", "accept-language", "connection", "authorization", "range", "content-type", "content-length", "content-md5", "content-encoding", "content-disposition", "content-language", "cache-control", "transfer-encoding", "date", "expect", "expires", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "amz-sdk-invocation-id", "amz-sdk-request", "x-amz-date", "x-amz-content-sha256", "x-amz-checksum-mode", "x-amz-security-token", "x-amz-user-agent", "x-amz-decoded-content-length", "x-amz-trailer", "x-amz-sdk-checksum-algorithm", "x-amz-checksum-crc32", "x-amz-checksum-crc64nvme", "x-amz-copy-source", "x-amz-expected-bucket-owner", "x-amz-api-version", "x-amz-meta-mtime"]
+    for name in [
+        "host",
+        "user-agent",
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "connection",
+        "authorization",
+        "range",
+        "content-type",
+        "content-length",
+        "content-md5",
+        "content-encoding",
+        "content-disposition",
+        "content-language",
+        "cache-control",
+        "transfer-encoding",
+        "date",
+        "expect",
+        "expires",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        "amz-sdk-invocation-id",
+        "amz-sdk-request",
+        "x-amz-date",
+        "x-amz-content-sha256",
+        "x-amz-checksum-mode",
+        "x-amz-security-token",
+        "x-amz-user-agent",
+        "x-amz-decoded-content-length",
+        "x-amz-trailer",
+        "x-amz-sdk-checksum-algorithm",
+        "x-amz-checksum-crc32",
+        "x-amz-checksum-crc64nvme",
+        "x-amz-copy-source",
+        "x-amz-expected-bucket-owner",
+        "x-amz-api-version",
+        "x-amz-meta-mtime",
+    ]
     for spelling in (name, name.title(), "-".join(part.capitalize() for part in name.split("-")))
 }
 
@@ -83,7 +138,10 @@ def parse_head(raw: bytes) -> RequestHead:
         raise S3Error("InvalidURI", "The request target is too long.")
     if not _TARGET.fullmatch(target):
         target = _strict_target(target, headers)
-    return RequestHead(method, target, headers, _length(headers, current), _keep_alive(headers, current))
+    length = _length(headers, current)
+    if "expect" in headers and headers["expect"].lower() != "100-continue":
+        raise bad("No expectation but 100-continue is met.", 417)
+    return RequestHead(method, target, headers, length, current and _keep_alive(headers), current)
 
 
 def _headers(lines: list[str], stop: int) -> dict[str, str]:
@@ -165,9 +223,9 @@ def _length(headers: dict[str, str], current: bool) -> int | None:
     return int(length)
 
 
-def _keep_alive(headers: dict[str, str], current: bool) -> bool:
+def _keep_alive(headers: dict[str, str]) -> bool:
+    """Of HTTP/1.1; an HTTP/1.0 client never gets a second answer, which saves telling it so in every head."""
     connection = headers.get("connection")
     if connection is None:
-        return current
-    tokens = [token.strip(" \t") for token in connection.lower().split(",")]
-    return "close" not in tokens and (current or "keep-alive" in tokens)
+        return True
+    return "close" not in [token.strip(" \t") for token in connection.lower().split(",")]
