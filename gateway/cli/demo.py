@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -34,6 +35,15 @@ class Row:
     name: str
     epoch: Epoch
     origin_gets: int
+
+
+def command(
+    keep: bool = typer.Option(
+        False, "--keep", help="Leave it serving, with the exports a client needs, until Ctrl-C."
+    ),
+) -> None:
+    """Show a small training job over a far store: directly, cold and warm. Needs no cloud and no config."""
+    raise typer.Exit(demo(keep))
 
 
 def demo(keep: bool = False, console: Console | None = None) -> int:
