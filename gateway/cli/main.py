@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "config": Command("gateway.cli.config", "Check a config file."),
     "status": Command("gateway.cli.status", "What a running node does."),
     "demo": Command("gateway.cli.demo", "A small training job, cold and warm, without any cloud."),
-    "doctor": Command("gateway.cli.doctor", "Look for what would keep a node from working well here."),
+    "doctor": Command("gateway.cli.doctor", "Check what an S3 endpoint does, with stock clients."),
 }
 
 
