@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-import structlog
-
-from gateway.errors import GatewayError
 from gateway.frontend.exchange import Exchange, RequestHead
 from gateway.frontend.handlers import handler_of
+from gateway.frontend.handlers.answers import report
 from gateway.frontend.request import Request, admit
 from gateway.objects.context import Services
 from gateway.s3.errors import S3Error, error_xml, to_s3
@@ -19,8 +17,6 @@ from gateway.s3.errors import S3Error, error_xml, to_s3
 if TYPE_CHECKING:
     from gateway.frontend.connection import HotConnection
     from gateway.telemetry.requests import RequestRecord
-
-log = structlog.get_logger()
 
 
 class Hot(Protocol):
@@ -85,14 +81,7 @@ class FrontDoor:
     async def _fail(self, exchange: Exchange, error: Exception) -> None:
         shown = to_s3(error)
         exchange.record.error = shown.code
-        if not isinstance(error, GatewayError):
-            log.error(
-                "request failed",
-                request_id=exchange.request_id,
-                op=exchange.record.op,
-                error=type(error).__name__,
-                exc_info=error,
-            )
+        report(error, exchange.record)
         if exchange.started:
             exchange.abort()
             return

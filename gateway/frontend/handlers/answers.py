@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+import structlog
+
+from gateway.errors import GatewayError
 from gateway.frontend.request import Request
 from gateway.model import Conditions
 from gateway.s3.address import Address
 from gateway.s3.checksums import HEADER_PREFIX
 from gateway.s3.errors import S3Error
+from gateway.telemetry.requests import RequestRecord
+
+log = structlog.get_logger()
 
 # What the gateway says of who owns buckets, objects and uploads: the clouds' own accounts are nobody's business.
 OWNER_ID = "gateway"
@@ -45,3 +51,15 @@ async def answer_xml(request: Request, body: bytes, headers: Pairs = ()) -> None
 
 async def answer_empty(request: Request, status: int, headers: Pairs = ()) -> None:
     await request.exchange.respond(status, list(headers))
+
+
+def report(error: Exception, record: RequestRecord) -> None:
+    """Logs what nobody raised on purpose; the client is told nothing of it but the request id to ask for."""
+    if not isinstance(error, GatewayError):
+        log.error(
+            "request failed",
+            request_id=record.request_id,
+            op=record.op,
+            error=type(error).__name__,
+            exc_info=error,
+        )

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from gateway.frontend.handlers.answers import answer_xml
+from gateway.frontend.handlers.answers import answer_xml, report
 from gateway.frontend.request import Request
 from gateway.objects.context import Services
 from gateway.s3.errors import error_xml, to_s3
@@ -42,6 +42,7 @@ async def answer_patiently(
             raise result
         shown = to_s3(result)
         request.exchange.record.error = shown.code
+        report(result, request.exchange.record)
         document = error_xml(shown, request.head.raw_path, request.exchange.request_id)
         await _finish(request, document)
     elif request.exchange.started:

@@ -53,6 +53,7 @@ class MemoryExchange:
         self.length: int | None = None
         self.ended = False
         self.aborted = False
+        self.heard = asyncio.Event()  # the client has been sent something of a streamed answer
         self._body = self._pieces()
 
     def body(self) -> AsyncIterator[bytes]:
@@ -84,6 +85,7 @@ class MemoryExchange:
     async def send(self, data: bytes | memoryview) -> None:
         assert self.started
         self.sent += data
+        self.heard.set()
 
     async def send_file(self, source: FileSlice, offset: int, length: int) -> None:
         raise AssertionError("nothing here is cached")

@@ -59,9 +59,7 @@ async def test_an_unknown_key_is_named_as_such(node: Node) -> None:
         ({"host": "elsewhere"}, (403, "SignatureDoesNotMatch")),
     ],
 )
-async def test_a_changed_head_is_refused(
-    node: Node, change: dict[str, str], answer: tuple[int, str]
-) -> None:
+async def test_a_changed_head_is_refused(node: Node, change: dict[str, str], answer: tuple[int, str]) -> None:
     put = await node.handle(signed("PUT", "/data/k", body=b"x", unsigned=change))
     assert (put.status, put.code) == answer
     assert put.body_read == 0

@@ -37,25 +37,37 @@ async def test_a_call_goes_on_with_the_remote_names_and_without_the_clients_sign
     lake: Node, cloud: FakeS3
 ) -> None:
     cloud.response = FakeResponse(
-        200, {"content-type": "application/xml", "content-length": "10", "x-amz-request-id": "theirs"}, b"<Tagging/>"
+        200,
+        {"content-type": "application/xml", "content-length": "10", "x-amz-request-id": "theirs"},
+        b"<Tagging/>",
     )
     got = await lake.call(
         "GET",
         "/part/k%C3%BC",
         query="tagging=&versionId=3",
-        headers={"accept-encoding": "gzip", "amz-sdk-request": "attempt=1", "x-amz-request-payer": "requester"},
+        headers={
+            "accept-encoding": "gzip",
+            "amz-sdk-request": "attempt=1",
+            "x-amz-request-payer": "requester",
+        },
     )
     assert (got.status, got.sent) == (200, b"<Tagging/>")
     assert "x-amz-request-id" not in got.headers
     [sent] = cloud.requests
-    assert (sent.method, sent.remote, sent.query) == ("GET", ("corp-lake", "a/part/kü"), "tagging=&versionId=3")
+    assert (sent.method, sent.remote, sent.query) == (
+        "GET",
+        ("corp-lake", "a/part/kü"),
+        "tagging=&versionId=3",
+    )
     assert dict(sent.headers) == {"x-amz-request-payer": "requester"}
     assert sent.body is None
 
 
 async def test_a_read_that_is_forwarded_says_bypass(lake: Node, cloud: FakeS3) -> None:
     cloud.response = FakeResponse(
-        206, {"content-length": "3", "content-range": "bytes 0-2/9", "x-amz-checksum-crc32": "AAAAAA=="}, b"abc"
+        206,
+        {"content-length": "3", "content-range": "bytes 0-2/9", "x-amz-checksum-crc32": "AAAAAA=="},
+        b"abc",
     )
     got = await lake.call("GET", "/lake/k", query="versionId=7", headers={"range": "bytes=0-2"})
     assert (got.status, got.sent, got.record.outcome) == (206, b"abc", "bypass")
@@ -119,7 +131,8 @@ async def test_a_checksum_from_the_trailer_goes_on_as_a_header(lake: Node, cloud
 
 
 @pytest.mark.parametrize(
-    ("method", "query"), [("PUT", ""), ("DELETE", ""), ("PUT", "policy="), ("GET", "policy="), ("GET", "acl=")]
+    ("method", "query"),
+    [("PUT", ""), ("DELETE", ""), ("PUT", "policy="), ("GET", "policy="), ("GET", "acl=")],
 )
 async def test_a_bucket_is_spoken_of_only_through_a_mount_of_all_of_it(
     lake: Node, cloud: FakeS3, method: str, query: str
@@ -191,7 +204,11 @@ async def test_a_directory_says_of_itself_what_common_clients_ask(lake: Node) ->
     tags = await lake.call("GET", "/data/k", query="tagging=")
     assert (tags.status, tags.texts("Tag")) == (200, [])
     assert (await lake.call("GET", "/data/none", query="tagging=")).code == "NoSuchKey"
-    for method, path, query in [("GET", "/data", "policy="), ("PUT", "/data", ""), ("GET", "/data/k", "acl=")]:
+    for method, path, query in [
+        ("GET", "/data", "policy="),
+        ("PUT", "/data", ""),
+        ("GET", "/data/k", "acl="),
+    ]:
         got = await lake.call(method, path, query=query)
         assert (got.status, got.code) == (501, "NotImplemented")
 
@@ -203,5 +220,7 @@ async def test_attributes_are_the_origins_own_or_made_from_its_head(lake: Node, 
     put = await lake.put("/data/k", b"12345")
     made = await lake.call("GET", "/data/k", query="attributes=", headers=wanted)
     assert (made.text("ETag"), made.text("ObjectSize")) == (put.headers["etag"].strip('"'), "5")
-    wrong = await lake.call("GET", "/data/k", query="attributes=", headers={"x-amz-object-attributes": "Colour"})
+    wrong = await lake.call(
+        "GET", "/data/k", query="attributes=", headers={"x-amz-object-attributes": "Colour"}
+    )
     assert wrong.code == "InvalidArgument"
