@@ -54,7 +54,7 @@ def shown(key: str, value: Any) -> str:
             if isinstance(value, int) and not key.endswith(("pid", "port", "slot"))
             else str(value)
         )
-    return str(value)
+    return "".join(char if char.isprintable() else "?" for char in str(value))  # one line, no escape codes
 
 
 def human_bytes(size: float) -> str:
@@ -80,6 +80,7 @@ def _print_tables(status: Mapping[str, Any]) -> None:
     """One table of single values, then one for each list of tables."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text  # plain cells: what looks like markup in them is none
 
     console = Console(highlight=False)
     lists = {name: value for name, value in status.items() if _is_rows(value)}
@@ -87,7 +88,7 @@ def _print_tables(status: Mapping[str, Any]) -> None:
     summary.add_column(style="bold")
     summary.add_column(overflow="fold")
     for path, value in flattened({name: value for name, value in status.items() if name not in lists}):
-        summary.add_row(_words(path), _plain(value))
+        summary.add_row(_words(path), Text(value))
     console.print(summary)
     for name, rows in lists.items():
         columns = list(dict.fromkeys(path for row in rows for path, _ in flattened(row)))
@@ -96,7 +97,7 @@ def _print_tables(status: Mapping[str, Any]) -> None:
             table.add_column(_words(column), overflow="fold")
         for row in rows:
             cells = dict(flattened(row))
-            table.add_row(*(_plain(cells.get(column, "")) for column in columns))
+            table.add_row(*(Text(cells.get(column, "")) for column in columns))
         console.print()
         console.print(table)
 
@@ -107,9 +108,3 @@ def _is_rows(value: Any) -> bool:
 
 def _words(path: str) -> str:
     return path.replace("_", " ").replace(".", " ")
-
-
-def _plain(text: str) -> Any:
-    from rich.text import Text
-
-    return Text("".join(char if char.isprintable() else "?" for char in text))  # no markup, no escape codes

@@ -116,8 +116,8 @@ def _link_local(host: str) -> bool:
 
 def mount_mistakes(config: Config) -> Iterator[Mistake]:
     known = {origin.name for origin in config.origins}
-    # With a nameless origin in the list, a mount's origin may well be that one: one mistake, one line.
-    certain = all(origin.name for origin in config.origins)
+    # With a wrong name among the origins, a mount's origin may well be that one: one mistake, one line.
+    certain = all(NAME.fullmatch(name) for name in known)
     for number, mount in enumerate(config.mounts):
         for name, text in _of_mount(mount):
             yield Mistake(f"mounts[{number}].{name}", text)

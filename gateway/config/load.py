@@ -165,4 +165,4 @@ def _in_order(mistakes: list[Mistake]) -> list[Mistake]:
         steps = [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
         return (sections.index(parts[0]) if parts[0] in sections else -1), steps[1:2]
 
-    return sorted(mistakes, key=place)
+    return sorted(sorted(mistakes), key=place)

@@ -22,7 +22,7 @@ SIZE_UNITS = {
     "TB": 10**12,
 }
 TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_NUMBER_AND_UNIT = re.compile(r"(\d{1,19}(?:\.\d{1,9})?)\s*([A-Za-z]{0,3})")
+_NUMBER_AND_UNIT = re.compile(r"(\d{1,19}(?:\.\d{1,9})?)\s*([A-Za-z]{0,3})", re.ASCII)
 MASK = "********"
 
 
