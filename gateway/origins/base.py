@@ -48,6 +48,30 @@ class Capabilities:
     batch_delete: bool = False
 
 
+class Observer(Protocol):
+    """Told of what an origin is asked and what moves, for metrics. Called often: must be cheap and never raise.
+
+    op      head | get | put | delete | list | multipart | copy | forward
+    status  the HTTP status ("200"; its S3 equivalent where the origin does not speak HTTP), or "error" when there
+            was no answer. Every try of a retried call counts.
+    """
+
+    def request(self, origin: str, op: str, status: str) -> None: ...
+
+    def moved(self, origin: str, direction: str, count: int) -> None:
+        """`count` bytes of bodies "in" from the origin or "out" to it."""
+
+
+class Unobserved:
+    """An Observer for tools and tests that do not count."""
+
+    def request(self, origin: str, op: str, status: str) -> None:
+        pass
+
+    def moved(self, origin: str, direction: str, count: int) -> None:
+        pass
+
+
 class Reading(Protocol):
     """An open ranged read. `meta.size` is the whole object's size, [start, stop) is what `chunks` will
     deliver: exactly stop - start bytes, or an error (`Unreachable` when the body is cut short)."""

@@ -1,0 +1,209 @@
+"""Listings: objects, versions, uploads, buckets.
+
+Pages of objects are asked for with `start-after`, not with the store's continuation tokens, so that any worker can go
+on from any key. Keys come percent-encoded (`encoding-type=url`), because XML cannot hold them all.
+
+S3 shows a common prefix again when a page starts after it (its keys are greater than the prefix itself); the
+protocol here wants it passed. The page then starts after the last key that the prefix can hold, as far as U+10FFFF
+is the last character; what a store shows of it nevertheless is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from gateway.errors import Unreachable
+from gateway.model import (
+    BucketEntry,
+    ListEntry,
+    ListPage,
+    UploadEntry,
+    UploadPage,
+    VersionEntry,
+    VersionPage,
+)
+from gateway.origins import s3_xml
+from gateway.origins.s3_client import Client
+from gateway.origins.s3_http import Call
+from gateway.s3.address import KEY_BYTES_MAX
+from gateway.s3.signer import encode_query
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+_LAST_CHARACTER: Final = "\U0010ffff"
+# An account has at most some ten thousand buckets, a page a thousand or more.
+_BUCKET_PAGES_MAX: Final = 100
+
+
+async def page(
+    client: Client, bucket: str, prefix: str, delimiter: str, start_after: str, max_keys: int
+) -> ListPage:
+    if max_keys <= 0:
+        return ListPage(())
+    passed = passed_group(prefix, delimiter, start_after)
+    after = start_after if passed is None else passed + _LAST_CHARACTER
+    if len(after.encode()) > KEY_BYTES_MAX:
+        after = start_after
+    query = [("list-type", "2"), ("encoding-type", "url"), ("max-keys", str(max_keys)), ("prefix", prefix)]
+    query += [(name, v) for name, v in (("delimiter", delimiter), ("start-after", after)) if v]
+    call = Call("list", "GET", bucket, query=encode_query(query))
+    root, _ = await client.document(call, "ListBucket")
+    return _page(root, start_after, passed)
+
+
+def passed_group(prefix: str, delimiter: str, start_after: str) -> str | None:
+    """The common prefix that a page after `start_after` must not show again."""
+    if not delimiter or not start_after.endswith(delimiter) or not start_after.startswith(prefix):
+        return None
+    at = start_after.find(delimiter, len(prefix))
+    return None if at < 0 else start_after[: at + len(delimiter)]
+
+
+def _page(root: Element, start_after: str, passed: str | None) -> ListPage:
+    found = s3_xml.fields(root)
+    decode = s3_xml.decoder(found.get("EncodingType", "").strip())
+    entries = tuple(_entry(node, decode) for node in s3_xml.children(root, "Contents"))
+    groups = _prefixes(root, decode)
+    last = max([*(entry.key for entry in entries), *groups], key=str.encode, default=None)
+    after = start_after.encode()
+    kept = tuple(entry for entry in entries if entry.key.encode() > after)
+    shown = tuple(group for group in groups if group != passed and not _is_before(group, start_after))
+    if found.get("IsTruncated", "").strip() != "true":
+        return ListPage(kept, shown)
+    if last is None or not _advances(last, start_after, passed):
+        raise Unreachable("The origin's listing does not get on.")
+    return ListPage(kept, shown, last)
+
+
+def _is_before(group: str, start_after: str) -> bool:
+    return group.encode() <= start_after.encode() and not start_after.startswith(group)
+
+
+def _advances(last: str, start_after: str, passed: str | None) -> bool:
+    return last != passed and (last.encode() > start_after.encode() or start_after.startswith(last))
+
+
+def _entry(node: Element, decode: Callable[[str], str]) -> ListEntry:
+    found = s3_xml.fields(node)
+    algorithms = tuple((c.text or "").strip() for c in s3_xml.children(node, "ChecksumAlgorithm"))
+    return ListEntry(
+        decode(found.get("Key", "")),
+        s3_xml.number(found.get("Size", "")),
+        s3_xml.quoted(found.get("ETag", "")),
+        s3_xml.timestamp(found.get("LastModified", "")),
+        found.get("StorageClass", "").strip() or "STANDARD",
+        algorithms,
+        found.get("ChecksumType", "").strip() or None,
+        s3_xml.inner(node, "Owner", "ID"),
+    )
+
+
+def _prefixes(root: Element, decode: Callable[[str], str]) -> tuple[str, ...]:
+    nodes = s3_xml.children(root, "CommonPrefixes")
+    return tuple(decode(s3_xml.fields(node).get("Prefix", "")) for node in nodes)
+
+
+def _marker(found: dict[str, str], name: str, decode: Callable[[str], str] = str) -> str | None:
+    """A marker of the next page; None on the last one. Raises Unreachable when a page has neither."""
+    if found.get("IsTruncated", "").strip() != "true":
+        return None
+    return decode(found.get(name, "")) or None
+
+
+async def versions(
+    client: Client,
+    bucket: str,
+    prefix: str,
+    delimiter: str,
+    key_marker: str,
+    version_id_marker: str,
+    max_keys: int,
+) -> VersionPage:
+    if max_keys <= 0:
+        return VersionPage(())
+    query = [("versions", ""), ("encoding-type", "url"), ("max-keys", str(max_keys)), ("prefix", prefix)]
+    query += _markers(delimiter, key_marker, "version-id-marker", version_id_marker)
+    call = Call("list", "GET", bucket, query=encode_query(query))
+    root, _ = await client.document(call, "ListVersions")
+    found = s3_xml.fields(root)
+    decode = s3_xml.decoder(found.get("EncodingType", "").strip())
+    nodes = [node for node in root if s3_xml.local(node) in ("Version", "DeleteMarker")]
+    return VersionPage(
+        tuple(_version(node, decode) for node in nodes),
+        _prefixes(root, decode),
+        _marker(found, "NextKeyMarker", decode),
+        _marker(found, "NextVersionIdMarker"),
+    )
+
+
+def _markers(delimiter: str, key: str, id_name: str, id_marker: str) -> Sequence[tuple[str, str]]:
+    pairs = (("delimiter", delimiter), ("key-marker", key), (id_name, id_marker if key else ""))
+    return [(name, value) for name, value in pairs if value]
+
+
+def _version(node: Element, decode: Callable[[str], str]) -> VersionEntry:
+    found = s3_xml.fields(node)
+    marker = s3_xml.local(node) == "DeleteMarker"
+    return VersionEntry(
+        decode(found.get("Key", "")),
+        found.get("VersionId", "") or "null",
+        found.get("IsLatest", "").strip() == "true",
+        s3_xml.timestamp(found.get("LastModified", "")),
+        marker,
+        0 if marker else s3_xml.number(found.get("Size", "")),
+        "" if marker else s3_xml.quoted(found.get("ETag", "")),
+        found.get("StorageClass", "").strip() or "STANDARD",
+        s3_xml.inner(node, "Owner", "ID"),
+    )
+
+
+async def uploads(
+    client: Client,
+    bucket: str,
+    prefix: str,
+    delimiter: str,
+    key_marker: str,
+    upload_id_marker: str,
+    max_uploads: int,
+) -> UploadPage:
+    query = [("uploads", ""), ("encoding-type", "url"), ("max-uploads", str(max_uploads)), ("prefix", prefix)]
+    query += _markers(delimiter, key_marker, "upload-id-marker", upload_id_marker)
+    call = Call("list", "GET", bucket, query=encode_query(query))
+    root, _ = await client.document(call, "ListMultipartUploads")
+    found = s3_xml.fields(root)
+    decode = s3_xml.decoder(found.get("EncodingType", "").strip())
+    return UploadPage(
+        tuple(_upload(node, decode) for node in s3_xml.children(root, "Upload")),
+        _prefixes(root, decode),
+        _marker(found, "NextKeyMarker", decode),
+        _marker(found, "NextUploadIdMarker"),
+    )
+
+
+def _upload(node: Element, decode: Callable[[str], str]) -> UploadEntry:
+    found = s3_xml.fields(node)
+    return UploadEntry(
+        decode(found.get("Key", "")),
+        found.get("UploadId", ""),
+        s3_xml.timestamp(found.get("Initiated", "")),
+        found.get("StorageClass", "").strip() or "STANDARD",
+    )
+
+
+async def buckets(client: Client) -> Sequence[BucketEntry]:
+    entries: list[BucketEntry] = []
+    token = ""
+    for _ in range(_BUCKET_PAGES_MAX):
+        query = encode_query([("continuation-token", token)]) if token else ""
+        root, _ = await client.document(Call("list", "GET", query=query), "ListAllMyBuckets")
+        for group in s3_xml.children(root, "Buckets"):
+            for node in s3_xml.children(group, "Bucket"):
+                found = s3_xml.fields(node)
+                created = s3_xml.timestamp(found.get("CreationDate", ""))
+                entries.append(BucketEntry(found.get("Name", ""), created))
+        token = s3_xml.fields(root).get("ContinuationToken", "").strip()
+        if not token:
+            break
+    return entries
