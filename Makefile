@@ -35,27 +35,27 @@ clean:
 	find gateway tests loadtest -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment of the package. Whoever has the larger one need not install the smaller.
-.venv/.core: pyproject.toml tools/venv.sh
+.venv/.core: pyproject.toml .ci/venv.sh
 	@echo "installing the gateway into .venv"
-	@tools/venv.sh .venv -e .
+	@.ci/venv.sh .venv -e .
 	@touch $@
 
-.venv/.test: pyproject.toml tools/venv.sh
+.venv/.test: pyproject.toml .ci/venv.sh
 	@echo "installing the gateway and what its tests need into .venv"
-	@tools/venv.sh .venv -e '.[test]'
+	@.ci/venv.sh .venv -e '.[test]'
 	@touch $@ .venv/.core
 
-.venv/.bench: pyproject.toml tools/venv.sh
+.venv/.bench: pyproject.toml .ci/venv.sh
 	@echo "installing the gateway and what the load test needs into .venv"
-	@tools/venv.sh .venv -e '.[bench]'
+	@.ci/venv.sh .venv -e '.[bench]'
 	@touch $@ .venv/.core
 
 # Clients and origins whose dependencies do not go together with the package's, one environment each.
 clients: $(CLIENTS:%=.venvs/%/.installed)
 
-.venvs/%/.installed: tests/clients/environments/%.txt tools/venv.sh
+.venvs/%/.installed: tests/clients/environments/%.txt .ci/venv.sh
 	@mkdir -p .venvs
-	@if tools/venv.sh .venvs/$* -r $< >.venvs/$*.log 2>&1; then \
+	@if .ci/venv.sh .venvs/$* -r $< >.venvs/$*.log 2>&1; then \
 	  touch $@; \
 	else \
 	  rm -rf .venvs/$*; \
