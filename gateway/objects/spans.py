@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from gateway.errors import Unsupported
 from gateway.model import ListEntry, ListPage
 
 # Greater than every key that goes on after a prefix in practice (no UTF-8 text sorts after U+10FFFF).
@@ -76,7 +77,8 @@ def _hidden(span: Span, prefix: str) -> bool:
 
 
 def parts(spans: Iterable[Span], prefix: str, delimiter: str, start_after: str) -> list[Part]:
-    """What to ask of which span for the page of `prefix` after `start_after`."""
+    """What to ask of which span for the page of `prefix` after `start_after`. Raises Unsupported for a delimiter that
+    may begin in a mount's path and end in its keys: the origin knows only the keys."""
     found = (_part(span, prefix, delimiter, start_after) for span in spans)
     return [part for part in found if part is not None]
 
@@ -89,11 +91,19 @@ def _part(span: Span, prefix: str, delimiter: str, start_after: str) -> Part | N
         return None
     folded = fold(span.virtual_prefix, prefix, delimiter)
     if folded is None:
+        _require_inside(span, prefix, delimiter)
         below = span.to_remote(prefix) if prefix.startswith(span.virtual_prefix) else span.remote_prefix
         return Part(span, below, position)
     if start_after.endswith(delimiter) and start_after.startswith(folded):
         return None  # that common prefix was on an earlier page
     return Part(span, span.remote_prefix, position, folded)
+
+
+def _require_inside(span: Span, prefix: str, delimiter: str) -> None:
+    if len(prefix) >= len(span.virtual_prefix):
+        return
+    if any(span.virtual_prefix.endswith(delimiter[:count]) for count in range(1, len(delimiter))):
+        raise Unsupported(f"This delimiter cannot be told from the path of the mount {span.virtual_prefix}")
 
 
 def fold(key: str, prefix: str, delimiter: str) -> str | None:
