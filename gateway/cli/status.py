@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import typer
 
 from gateway.cli.client import DEFAULT_URL, Admin, Json, ask
+
+COLUMNS_MAX: Final = 8
 
 
 def command(admin: Admin = DEFAULT_URL, as_json: Json = False) -> None:
@@ -45,15 +47,11 @@ def shown(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):
-        if key == "bytes" or key.endswith("_bytes"):
+        if key == "bytes" or key.endswith("_bytes") or key.startswith("bytes_"):
             return human_bytes(value)
         if key.endswith(("_seconds", "_s")):
             return human_seconds(value)
-        return (
-            f"{value:,}"
-            if isinstance(value, int) and not key.endswith(("pid", "port", "slot"))
-            else str(value)
-        )
+        return str(value) if key.endswith("pid") else f"{round(value, 4):,}"
     return "".join(char if char.isprintable() else "?" for char in str(value))  # one line, no escape codes
 
 
@@ -92,12 +90,15 @@ def _print_tables(status: Mapping[str, Any]) -> None:
     console.print(summary)
     for name, rows in lists.items():
         columns = list(dict.fromkeys(path for row in rows for path, _ in flattened(row)))
+        lines = [[dict(flattened(row)).get(column, "") for column in columns] for row in rows]
+        header = [_words(column) for column in columns]
+        if len(columns) > COLUMNS_MAX:  # too wide for a terminal: entries side by side instead
+            header, *lines = [list(line) for line in zip(header, *lines, strict=True)]
         table = Table(title=_words(name), title_justify="left", title_style="bold", box=None, pad_edge=False)
-        for column in columns:
-            table.add_column(_words(column), overflow="fold")
-        for row in rows:
-            cells = dict(flattened(row))
-            table.add_row(*(Text(cells.get(column, "")) for column in columns))
+        for text in header:
+            table.add_column(Text(text), overflow="fold")
+        for line in lines:
+            table.add_row(*map(Text, line))
         console.print()
         console.print(table)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -24,6 +25,9 @@ STATUS = {
     "ready": True,
     "cache": {"used_bytes": 3 * 2**30, "capacity_bytes": 2**40, "blocks": 12345},
     "workers": [{"slot": 0, "pid": 12345, "requests": 1000}, {"slot": 1, "pid": 12346, "requests": 0}],
+    "origins": [
+        {"name": "lake", "bytes_in": 2**20, **{f"figure_{n}": n for n in range(9)}, "ratio": 0.123456}
+    ],
     "nothing": None,
     "odd": "[red]\x1b[2Jx",
 }
@@ -81,20 +85,20 @@ def test_tables_on_a_terminal(node: str) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "gateway.cli.main", "status", "--admin", node]
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "NO_COLOR": "1"}
-    done = subprocess.run(command, stdout=theirs, env=env, timeout=60, check=False)
-    os.close(theirs)
     out = b""
-    try:
-        while piece := os.read(ours, 65536):
-            out += piece
-    except OSError:  # Linux says EIO at the end of a terminal
-        pass
+    with subprocess.Popen(command, stdout=theirs, env=env) as process:
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # Linux says EIO at the end of a terminal
+            while piece := os.read(ours, 65536):
+                out += piece
+        assert process.wait(60) == 0
     os.close(ours)
     text = out.decode()
-    assert done.returncode == 0
     assert "3.0 GiB" in text
     assert "12,345" in text
     assert "12346" in text
+    assert any(line.split() == ["bytes", "in", "1.0", "MiB"] for line in text.splitlines())
+    assert any(line.split() == ["ratio", "0.1235"] for line in text.splitlines())
     assert "[red]?[2Jx" in text  # neither markup nor escape codes of the answer reach the terminal
 
 
