@@ -60,7 +60,7 @@ def demo(keep: bool = False, console: Console | None = None) -> int:
         console.print("\ninterrupted")
         return 1
     except Exception as error:  # boto3's errors have no common kind; whatever it is, it is one line
-        console.print(f"demo failed: {_line(error)}", style="red", markup=False)
+        console.print(f"demo failed: {_line(error)}", style="red", markup=False, soft_wrap=True)
         return 1
     return 0
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SAMPLE_BYTES = 96 << 10  # an image of ordinary size
-SAMPLES_PER_SHARD = 64
-SHARDS = 12
+SAMPLES_PER_SHARD = 256
+SHARDS = 6
 CHECKPOINT_BYTES = 16 << 20
 SEED = 20260101
 

@@ -31,6 +31,7 @@ REGION = "us-east-1"
 BUCKET = "lake"
 START_S_MAX = 30.0
 STOP_S_MAX = 8.0
+REPORT_S = 0.25  # how often a worker tells what it counted
 RTT_MS, RATE_MB = 50, 40
 
 _CONFIG = """\
@@ -260,11 +261,12 @@ class Stage:
 
 
 def origin_gets(near: Node, gets_so_far: int) -> int:
-    """GETs that the gateway has sent to the far store, once its workers have told of all the loop's own.
-    Workers tell every quarter of a second."""
+    """GETs that the gateway has sent to the far store, once its workers have told of all the loop's own. Each of
+    them tells every quarter of a second, and who serves a read is not always who fetches it."""
     _until(
         lambda: near.total("requests", op="GetObject") >= gets_so_far,
         10,
         "the gateway's metrics do not count the loop's reads",
     )
+    time.sleep(2 * REPORT_S)
     return int(near.total("origin_requests", op="get"))

@@ -21,7 +21,7 @@ from gateway.cli.demo_data import Shard
 
 LOADERS = 2
 BATCH_SAMPLES = 16
-STEP_S = 0.008
+STEP_S = 0.004
 BATCHES_AHEAD = 8  # 12 MiB of prefetched samples: enough to bridge one shard's opening
 READ_BYTES = 1 << 20
 STALLED_S = 60.0  # no batch for so long: the job is stuck, not slow
