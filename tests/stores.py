@@ -51,6 +51,7 @@ class S3Server:
     """A running S3 server, as an origin of the gateway or as the endpoint of a client."""
 
     name = "s3"
+    flavour = "auto"
     faithful = ALL
     access_key = "origin-key"
     secret_key = "origin-secret-0123456789"
@@ -83,6 +84,7 @@ class S3Server:
         return {
             "name": name,
             "type": "s3",
+            "flavour": self.flavour,
             "endpoint": self.endpoint,
             "region": REGION,
             "access_key": self.access_key,
@@ -114,6 +116,7 @@ class Rclone(S3Server):
     """`rclone serve s3` over a directory: verifies SigV4, keeps no versions and hardly any metadata."""
 
     name = "rclone"
+    flavour = "rclone"
     faithful = lacks(
         """
         any_delimiter any_etag attributes attributes_parts bad_digest bucket_settings checksums
