@@ -1,13 +1,12 @@
 """A worker whose application only counts, for tests of the processes around it: `python -m
-tests.unit.node.tiny_worker`. What it shall do wrong stands in the config's `fleet.dns_name`, which is used for
-nothing else here."""
+tests.unit.node.tiny_worker`. What it shall do wrong is the node's name."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
-import time
+import threading
 from typing import Any
 
 from gateway.config.schema import Config
@@ -26,7 +25,7 @@ class TinyApp:
             await asyncio.sleep(timeout_s)
             return False
         if self.fault == "stuck":
-            time.sleep(3600)
+            threading.Event().wait()
         return True
 
     async def close(self) -> None:
@@ -46,7 +45,7 @@ class TinyApp:
 async def start(
     config: Config, slot: int, workers: int, metrics: Metrics, request_log: RequestLog, rebuild: bool
 ) -> TinyApp:
-    fault = config.fleet.dns_name
+    fault = config.node.name
     if fault == "refuse":
         raise GatewayError("the cache directory is on fire")
     if fault == "bug":
