@@ -117,9 +117,18 @@ def admit(
     elif not view.access.allowed(
         auth.access_key, operation.action, address.bucket, _scope(operation, address)
     ):
-        raise S3Error("AccessDenied")
+        raise _denied(view, auth, address.bucket)
     target = _resolve(view, operation, address)
     return Admitted(headers, address, operation, auth, target, source)
+
+
+def _denied(view: View, auth: Authenticated, bucket: str, message: str | None = None) -> GatewayError:
+    """AccessDenied, also for a bucket that no mount shows: a stranger must not learn which there are. Whoever may
+    list all buckets is told that there is none."""
+    knows = bucket and not view.mounts.of_bucket(bucket)
+    if knows and view.access.allowed(auth.access_key, "s3:ListAllMyBuckets", ""):
+        return NoSuchBucket("The specified bucket does not exist")
+    return S3Error("AccessDenied", message)
 
 
 def _scope(operation: Operation, address: Address) -> str:
@@ -135,13 +144,15 @@ def _authorize_write(
     if operation.name != _BY_KEY:
         for action in (operation.action, *_header_actions(operation, headers)):
             if not view.access.allowed(auth.access_key, action, address.bucket, address.key):
-                raise S3Error("AccessDenied", f"This identity is not allowed {action} here.")
+                denied = f"This identity is not allowed {action} here."
+                raise _denied(view, auth, address.bucket, denied)
     if operation.name not in ("CopyObject", "UploadPartCopy"):
         return None
     source = parse_copy_source(headers["x-amz-copy-source"])
     action = "s3:GetObject" if source.version_id is None else "s3:GetObjectVersion"
     if not view.access.allowed(auth.access_key, action, source.bucket, source.key):
-        raise S3Error("AccessDenied", f"This identity is not allowed {action} on the copy source.")
+        denied = f"This identity is not allowed {action} on the copy source."
+        raise _denied(view, auth, source.bucket, denied)
     return source
 
 

@@ -7,10 +7,11 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import botocore.auth
+import botocore.crt.auth
 import pytest
 
 from tests.targets import Target
@@ -107,9 +108,10 @@ def test_an_expired_url_is_refused(
     s3: Any, presigner: Any, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.put_object(Bucket="data", Key=key, Body=b"x")
-    hour_ago = botocore.auth.get_current_datetime() - timedelta(hours=1)
-    stamp = hour_ago.replace(tzinfo=hour_ago.tzinfo or UTC).timestamp()
-    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_: hour_ago)  # SigV4: from then on
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    stamp = hour_ago.timestamp()
+    for signer in (botocore.auth, botocore.crt.auth):  # SigV4: from then on
+        monkeypatch.setattr(signer, "get_current_datetime", lambda *_, **__: hour_ago)
     monkeypatch.setattr(botocore.auth.time, "time", lambda: stamp)  # SigV2: until when
     url = presigner.generate_presigned_url("get_object", Params={"Bucket": "data", "Key": key}, ExpiresIn=60)
     monkeypatch.undo()

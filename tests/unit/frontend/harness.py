@@ -195,9 +195,14 @@ class Node:
         got = await self.call("GET", path, **options)
         return got.sent if got.status == 200 else None
 
-    def staged(self) -> list[Path]:
-        """What writes have left lying about."""
-        return [path for path in self.directory.glob("*/.gateway/tmp/**/*") if path.is_file()]
+    async def tidied(self) -> None:
+        """Nothing of a failed write is left lying about; the origin tidies up behind its answer."""
+        for _ in range(500):
+            left = [path for path in self.directory.glob("*/.gateway/tmp/**/*") if path.is_file()]
+            if not left:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"left behind: {left}")
 
 
 @asynccontextmanager

@@ -109,7 +109,7 @@ async def refused(node: Node, exchange: MemoryExchange, code: str, status: int =
     assert (got.status, got.code) == (status, code), got.sent
     assert await node.get(path) == b"before"
     assert len(node.store.forgotten) == forgotten
-    assert node.staged() == []
+    await node.tidied()
 
 
 @pytest.mark.parametrize("size", [0, *SIZES])
@@ -329,10 +329,10 @@ async def test_hostile_documents_are_refused_at_once(node: Node) -> None:
     ]
     for body in documents:
         headers = {"content-md5": b64(hashlib.md5(body).digest())}
-        began = time.perf_counter()
+        began = time.process_time()
         got = await node.call("POST", "/data", query="delete=", headers=headers, body=body)
         assert (got.status, got.code) == (400, "MalformedXML"), body[:80]
-        assert time.perf_counter() - began < 0.25
+        assert time.process_time() - began < 0.25
         done = await node.call("POST", "/data/k", query="uploadId=x", body=body)
         assert done.code in ("MalformedXML", "InvalidRequest")
 

@@ -13,7 +13,7 @@ from botocore.credentials import Credentials as BotoCredentials
 
 from gateway.frontend.request import admit_read
 from gateway.s3.authentication import EMPTY_SHA256
-from tests.unit.frontend.harness import HOST, Node, credentials, exchange, running, signed
+from tests.unit.frontend.harness import HOST, Node, allow, credentials, exchange, identity, running, signed
 
 
 def presigned(method: str, path: str, *, version: str, who: str = "root", expires: int = 60) -> Any:
@@ -161,6 +161,20 @@ async def test_the_same_words_refuse_what_exists_and_what_does_not(node: Node) -
     assert {(one.status, one.code, one.text("Message")) for one in answers} == {
         (403, "AccessDenied", answers[0].text("Message"))
     }
+
+
+async def test_whoever_may_list_all_buckets_is_told_that_there_is_none(tmp_path: Path) -> None:
+    who = identity("some", allow("*", actions=("s3:ListAllMyBuckets",)), allow("data/*"))
+    async with running(tmp_path, identities=[who]) as node:
+        for method, path, code in [
+            ("GET", "/no-such-bucket/k", "NoSuchBucket"),
+            ("PUT", "/no-such-bucket/k", "NoSuchBucket"),
+            ("GET", "/data2/k", "AccessDenied"),
+            ("GET", "/gone/k", "AccessDenied"),
+        ]:
+            assert (await node.call(method, path, who="some")).code == code
+        source = {"x-amz-copy-source": "no-such-bucket/k"}
+        assert (await node.call("PUT", "/data/k", who="some", headers=source)).code == "NoSuchBucket"
 
 
 @pytest.mark.parametrize(
