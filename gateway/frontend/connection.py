@@ -189,7 +189,7 @@ class Connection(Wire):
 
     @property
     def base_headers(self) -> bytes:
-        return self.server.base_headers()
+        return self.server.base_headers
 
     def next_request_id(self) -> str:
         return self.server.next_request_id()

@@ -54,7 +54,8 @@ class Server:
         self._empty = asyncio.Event()
         self._empty.set()
         self._node_name = node_name
-        self._base, self._base_until = b"", 0.0
+        self.base_headers = b""  # of every answer
+        self._stamp()
         self._id_prefix = os.urandom(4).hex().upper()
         self._ids = 0
         # Short limits (tests) are swept more often.
@@ -90,15 +91,6 @@ class Server:
             listener.listen(BACKLOG)
         for listener in self._listeners:
             self.loop.add_reader(listener.fileno(), self._accept, listener)
-
-    def base_headers(self) -> bytes:
-        """Made anew once a second."""
-        now = time.time()
-        if now >= self._base_until:
-            self._base_until = float(int(now) + 1)
-            date = formatdate(int(now), usegmt=True)
-            self._base = f"Date: {date}\r\nx-gateway-node: {self._node_name}\r\n".encode("ascii")
-        return self._base
 
     def next_request_id(self) -> str:
         """16 hexadecimal digits: eight of this worker's start, eight counted."""
@@ -165,8 +157,14 @@ class Server:
         if listener in self._listeners:
             self.loop.add_reader(listener.fileno(), self._accept, listener)
 
+    def _stamp(self) -> None:
+        """At most a sweep late, which spares every answer the question for the time."""
+        date = formatdate(time.time(), usegmt=True)
+        self.base_headers = f"Date: {date}\r\nx-gateway-node: {self._node_name}\r\n".encode("ascii")
+
     def _sweep(self) -> None:
         self._sweeper = self.loop.call_later(self._sweep_s, self._sweep)
+        self._stamp()
         now = time.monotonic()
         for connection in list(self._connections):
             connection.sweep(now)
