@@ -235,7 +235,8 @@ class Tree:
         )
         self.require_bucket(remote.bucket)
         for _ in range(_PLACE_TRIES):
-            with self._parents(remote) as parent, self.lock(remote):
+            # FileNotFoundError: a delete pruned a directory on the way down.
+            with suppress(FileNotFoundError), self._parents(remote) as parent, self.lock(remote):
                 self.check(remote, conditions)
                 self._write_sidecar(remote, record)
                 if _place(file_keys.key_bytes(remote.key), parent, staged):
@@ -319,7 +320,6 @@ class Tree:
                 if opened is not None:
                     os.close(opened[0])
                     os.unlink(path)
-                    sync_directory(os.path.dirname(path))
                     self._prune(bucket, names[:-1])
                     removed = True
             if removed:
@@ -327,6 +327,12 @@ class Tree:
                     os.unlink(self._sidecar(remote))
 
     def _prune(self, bucket: bytes, names: list[bytes]) -> None:
+        """Makes a removal last, then removes the directories it left empty. A delete beside this one may have done
+        so already: then that directory's removal from its parent is what must last."""
+        for depth in range(len(names), -1, -1):
+            with suppress(FileNotFoundError):
+                sync_directory(b"/".join([bucket, *names[:depth]]))
+                break
         with suppress(OSError):
             for depth in range(len(names), 0, -1):
                 os.rmdir(b"/".join([bucket, *names[:depth]]))
