@@ -104,8 +104,8 @@ def _seal(segment: int, segments: Segments, changes: Changes, writer: IndexWrite
 
 
 class Prepared:
-    """A node's hold on its cache directory. `rebuild`: the index was lost, one worker has to call
-    `Store.rebuild`."""
+    """A node's hold on its cache directory. `rebuild`: the index was lost, now or before a start that did not
+    get through the segments; one worker has to call `Store.rebuild`."""
 
     def __init__(self, directory: Path, state: State, lock: FileLock, rebuild: bool) -> None:
         self.directory = directory
@@ -114,10 +114,12 @@ class Prepared:
         self._lock = lock
 
     def close(self) -> None:
-        """After the workers have closed: syncs the index and notes that it is whole. Blocks for the sync."""
+        """After the workers have closed: syncs the index and notes that it is whole, unless it failed or lacks an
+        invalidation. Blocks for the sync."""
         workers = FileLock(self.directory / "workers.lock")
         try:
-            if workers.acquire() and not (index_dir(self.directory) / "suspect").exists():
+            suspect = (index_dir(self.directory) / "suspect").exists()
+            if workers.acquire() and not suspect and not _invalidation_lost(self.directory):
                 self._note_clean()
         finally:
             workers.close()
@@ -176,7 +178,6 @@ def _prepare(root: Path, lock: FileLock, capacity: int, segment_bytes: int, bloc
     new.slots = max(new.slots, state.slots if state else (1 << 16 if found else 0))
     shared = SharedPage(root / "shared")
     index = None if reason else _open_checked(root, capacity, shared)
-    rebuild = index is None
     if index is None:
         if state is not None:
             log.warning("cache index dropped, rebuilding it from the segments", reason=reason or "damaged")
@@ -184,12 +185,12 @@ def _prepare(root: Path, lock: FileLock, capacity: int, segment_bytes: int, bloc
         index = _new_index(root, capacity, shared, new.epoch)
     try:
         other_boot = state is None or state.boot != new.boot
-        _reconcile(root, index, capacity, found, new, other_boot=other_boot)
+        rebuild = _reconcile(root, index, capacity, found, new, other_boot=other_boot)
     finally:
         index.close()
         shared.close()
     _write_state(root, new)
-    return Prepared(root, new, lock, rebuild and bool(found))
+    return Prepared(root, new, lock, rebuild)
 
 
 def _wait_for_workers(root: Path, wait_s: float) -> None:
@@ -211,7 +212,7 @@ def _distrusted(root: Path, state: State | None, boot: str) -> str:
         return "there is none"
     if (index_dir(root) / "suspect").exists():
         return "it failed while it was in use"
-    if (root / "shared").exists() and not state.clean and _invalidation_lost(root):
+    if not state.clean and _invalidation_lost(root):
         return "an invalidation could not be written"
     if state.clean:
         same = (state.index_bytes, state.index_crc) == _fingerprint(data)
@@ -220,6 +221,8 @@ def _distrusted(root: Path, state: State | None, boot: str) -> str:
 
 
 def _invalidation_lost(root: Path) -> bool:
+    if not (root / "shared").exists():
+        return False
     shared = SharedPage(root / "shared")
     try:
         return shared.distrust_ns != 0
@@ -275,7 +278,7 @@ def _cut_short(data: Path) -> bool:
     if len(second) < _META_SIZE:
         return True
     counts = [_LAST_PAGE.unpack_from(meta, _LAST_PAGE_AT) for meta in (first, second)]
-    last_page, _ = max(counts, key=lambda count: count[1])
+    last_page = int(max(counts, key=lambda count: int(count[1]))[0])
     return size < (last_page + 1) * page
 
 
@@ -291,9 +294,10 @@ def _new_index(root: Path, capacity: int, shared: SharedPage, epoch: int) -> Ind
 
 def _reconcile(
     root: Path, index: Index, capacity: int, found: dict[int, int], state: State, *, other_boot: bool
-) -> None:
+) -> bool:
     """Makes rows and files agree: unfinished segments are sealed, files without a row are scanned later (a
-    new index) or deleted (an eviction's last step), rows without a file go the way of an eviction."""
+    new index) or deleted (an eviction's last step), rows without a file go the way of an eviction. Is anything
+    left to be scanned, now or since a start whose scan did not end?"""
     writer = IndexWriter(index)
     changes = Changes(index, capacity, lambda: 0)
     segments = Segments(segments_dir(root), state.slots, lambda *_: False)
@@ -312,6 +316,7 @@ def _reconcile(
                 size = found[segment] + segments.acc_bytes
                 writer.call(changes.put_segment, segment, SegmentRow(UNSCANNED, 0, size))
         writer.call(changes.start, state.slots, other_boot)
+        return any(row.state == UNSCANNED for row in index.segment_rows().values())
     finally:
         writer.close()
         segments.close()

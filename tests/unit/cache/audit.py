@@ -1,0 +1,82 @@
+"""What must hold of a store's index and files at any quiet moment, and how a store dies without being closed."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import Any
+
+from gateway.cache.entry import OBJECT, Extent, decode_entry, decode_extent, stored_key
+from gateway.cache.index import ACTIVE, SEALED, UNSCANNED, decode_content, segment_key, slot_key
+from gateway.cache.store import Store
+
+from .harness import disk_bytes
+
+_BLOCK = struct.Struct(">QI")
+
+
+def blocks_of(store: Store) -> dict[tuple[int, int], Extent]:
+    """Every committed block, (version, block) → extent; a row that does not decode is an error."""
+    found = {}
+    with store._index.env.begin(store._index.blocks) as txn:
+        for name, value in txn.cursor().iternext():
+            version, block = _BLOCK.unpack(name)
+            extent = decode_extent(value, version, block)
+            assert extent is not None, "a block's row does not decode"
+            found[version, block] = extent
+    return found
+
+
+def entries_of(store: Store) -> dict[bytes, bytes]:
+    with store._index.env.begin(store._index.objects) as txn:
+        return dict(txn.cursor().iternext())
+
+
+def audit(store: Store) -> None:
+    """The tables agree with each other and with the files, and all of it fits the capacity."""
+    index = store._index
+    rows = index.segment_rows()
+    assert index.number(b"bytes") == sum(row.bytes for row in rows.values())
+    assert index.number(b"active") == sum(row.state == ACTIVE for row in rows.values())
+    blocks = blocks_of(store)
+    with index.env.begin() as txn:
+        for (version, block), extent in blocks.items():
+            content = txn.get(slot_key(extent.segment, extent.slot), None, index.contents)
+            assert content is not None, "eviction would not find this block"
+            assert decode_content(content)[:2] == (version, block)
+            assert extent.segment in rows, "a block in a segment that nobody accounts for"
+        _audit_entries(store, txn, {version for version, _ in blocks})
+    for segment, row in rows.items():
+        if row.state in (SEALED, UNSCANNED):
+            path = store._segments.path(segment)
+            assert path.stat().st_size + store._segments.acc_bytes <= row.bytes, (row, path.stat().st_size)
+    assert disk_bytes(store.directory) <= store.capacity
+
+
+def _audit_entries(store: Store, txn: Any, with_blocks: set[int]) -> None:
+    """An entry lives by a block or by its row in `recent`, and `recent` is bounded."""
+    index = store._index
+    for key, value in txn.cursor(index.objects).iternext():
+        entry = decode_entry(stored_key(key, value), value)
+        assert entry is not None
+        if entry.queued:
+            assert txn.get(segment_key(entry.queued), None, index.recent) == key
+        else:
+            assert entry.state == OBJECT
+            assert entry.version in with_blocks, "an entry that nothing will ever take away"
+    assert txn.stat(index.recent)["entries"] <= store._changes.recent_rows_max + 4
+
+
+async def die(store: Store) -> None:
+    """What kill -9 leaves behind: nothing sealed, nothing noted, every lock free."""
+    await store._tasks.close()
+    store._rebuilder.stop()
+    await store._filler._tasks.close()
+    for threads in (store._rebuilds, store._filler._threads, store._io):
+        await asyncio.to_thread(threads.close)
+    await asyncio.to_thread(store._writer.close)
+    store._segments.close()
+    store._index.close()
+    store._index.shared.close()
+    for lock in (*store._locks, store._filler._lock):
+        lock.close()
