@@ -136,7 +136,7 @@ def story(rows: list[Row], checkpoint_bytes: int, saved: tuple[float, float]) ->
 
     through = (
         f"Through the gateway the first epoch took {cold.origin_gets} parallel ranged GETs ({faster(cold)}) and kept "
-        f"what came on local disk; the last one took {warm.origin_gets} ({faster(warm)})."
+        f"what came on local disk; the last one took {warm.origin_gets or 'none'} ({faster(warm)})."
     )
     checkpoint = (
         f"A checkpoint of {checkpoint_bytes >> 20} MiB was written in {saved[0]:.2f} s and was in the far store before "

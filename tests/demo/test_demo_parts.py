@@ -180,7 +180,7 @@ def test_the_table_and_the_story_tell_the_figures() -> None:
     direct, through, checkpoint = demo.story(rows, 16 << 20, (1.5, 0.25))
     assert "80%" in direct
     assert "24 parallel ranged GETs (2.0 × as fast)" in through
-    assert "the last one took 0 (5.0 × as fast)" in through
+    assert "the last one took none (5.0 × as fast)" in through
     assert "16 MiB was written in 1.50 s" in checkpoint
 
 
