@@ -163,7 +163,7 @@ def test_a_hot_object_among_a_scan_is_admitted_whatever_its_hash() -> None:
         for n in range(200_000, 900_000, 100)
         if not admission.admit(b"key-%d" % (n // 100), 0, 1, room=False)
     )
-    for name in range(0, 2 * CAPACITY):
+    for name in range(2 * CAPACITY):
         model.read(name)
         if name % 40 == 0:
             model.read(refused)

@@ -1,0 +1,486 @@
+"""The store against a plain dictionary: random reads, fills, writes, evictions, faults, deaths and restarts.
+
+The dictionary is the origin. What a read may see: a version that the origin had at or after the last `forget` of
+its key; where the entry says that it has to be validated, only what the origin has now. Whatever happens, no byte
+of another key, version or block, never more than the capacity, and a stop that is clean (or a mere kill) loses
+nothing that was committed.
+
+CACHE_MACHINE_EXAMPLES, CACHE_MACHINE_STEPS and CACHE_MACHINE_SEED widen or repeat a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+from unittest import mock
+
+import lmdb
+from hypothesis import HealthCheck, Phase, assume, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from structlog.testing import capture_logs
+
+from gateway.cache.startup import Prepared, prepare
+from gateway.cache.store import ABSENT, Entry, Extent, Pending, Store, Superseded
+from gateway.errors import StoreFull
+
+from .audit import audit, blocks_of, die, entries_of
+from .harness import open_store
+
+T = TypeVar("T")
+KIB = 1 << 10
+BLOCK = 32 * KIB
+SHAPE: dict[str, Any] = {"capacity": 4 << 20, "segment_size": 256 << 20, "block_size": BLOCK, "workers": 1}
+KEYS = [b"o\0b/one", b"o\0b/one/two", b"p\0b/one", b"o\0b/" + b"l" * 900, b"o\0b/" + b"l" * 899 + b"m"]
+SIZES = [1, 100, BLOCK, BLOCK + 1, 3 * BLOCK, 4 * BLOCK - 7]
+keys = st.sampled_from(KEYS)
+blocks = st.integers(0, 3)
+# Which of so many: a choice that does not depend on how many there are, so that failures shrink.
+picks = st.integers(0, 1 << 16)
+EXAMPLES = int(os.environ.get("CACHE_MACHINE_EXAMPLES", "18"))
+STEPS = int(os.environ.get("CACHE_MACHINE_STEPS", "40"))
+SEED = int(os.environ.get("CACHE_MACHINE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
+
+
+class Object(NamedTuple):
+    etag: str
+    size: int
+
+    def length(self, block: int) -> int:
+        return max(0, min(BLOCK, self.size - block * BLOCK))
+
+    def data(self, block: int) -> bytes:
+        return random.Random(f"{self.etag}/{block}").randbytes(self.length(block))
+
+
+@dataclass
+class Known:
+    """One key at the origin: all it ever was, from where on it may be seen, and how often it was forgotten."""
+
+    history: list[Object | None] = field(default_factory=lambda: [None])
+    since: int = 0
+    forgets: int = 0
+
+    @property
+    def now(self) -> Object | None:
+        return self.history[-1]
+
+    @property
+    def visible(self) -> list[Object | None]:
+        return self.history[self.since :]
+
+
+class Answer(NamedTuple):
+    """An origin's answer that is still on its way."""
+
+    key: bytes
+    asked_ns: int
+    said: Object | None
+    forgets: int
+
+
+class Disk:
+    """`os.pwritev` that can be told to fail, half-way."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None  # bytes until ENOSPC
+        self._real = os.pwritev
+
+    def pwritev(self, fd: int, parts: Any, offset: int) -> int:
+        if self.left is None:
+            return self._real(fd, parts, offset)
+        data = b"".join(parts)[: self.left]
+        if not data:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.left -= len(data)
+        return self._real(fd, [data], offset)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.directory = Path(tempfile.mkdtemp(prefix="store-machine-"))
+        self.disk = Disk()
+        self.boot = "boot-1"
+        self.patches: list[Any] = [
+            mock.patch("os.pwritev", self.disk.pwritev),
+            mock.patch("gateway.cache.startup.boot_id", self._boot_id),
+        ]
+        for patch in self.patches:
+            patch.start()
+        self.serial = itertools.count(1)
+        self.origin = {key: Known() for key in KEYS}
+        self._forget_process()
+
+    def _boot_id(self) -> str:
+        return self.boot
+
+    def _forget_process(self) -> None:
+        self.answers: list[Answer] = []
+        self.entries: list[tuple[Entry, Object]] = []
+        self.pendings: list[tuple[Pending, Object]] = []
+
+    def run(self, coro: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(coro)
+
+    @initialize()
+    def begin(self) -> None:
+        self._open()
+
+    def _open(self) -> None:
+        self.prepared: Prepared = prepare(self.directory, **SHAPE, workers_wait_s=0.2)
+        self.store: Store = open_store(self.directory, **SHAPE)
+
+    def _go_on(self) -> None:
+        async def go() -> None:
+            self.store.start()
+            if self.prepared.rebuild:
+                await self.store.rebuild()
+
+        self.run(go())
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.run(self.store.close())
+            self.prepared.close()
+        self._forget_process()
+        for patch in self.patches:
+            patch.stop()
+        self.run(self.loop.shutdown_default_executor())
+        self.loop.close()
+        shutil.rmtree(self.directory)
+
+    # --- the origin, and what it answers
+
+    @rule(key=keys, size=st.sampled_from(SIZES), gone=st.booleans(), through=st.booleans())
+    def write(self, key: bytes, size: int, gone: bool, through: bool) -> None:
+        """A write or delete; not `through` the gateway it is one behind its back."""
+        known = self.origin[key]
+        known.history.append(None if gone and known.now else Object(f'"{next(self.serial)}"', size))
+        if through:
+            self.run(self.store.forget(key))
+            known.since, known.forgets = len(known.history) - 1, known.forgets + 1
+            entry = self.store.entry(key)
+            assert entry is None or entry.validated_at == 0.0
+
+    @rule(key=keys)
+    def ask(self, key: bytes) -> None:
+        known = self.origin[key]
+        self.answers.append(Answer(key, time.monotonic_ns(), known.now, known.forgets))
+
+    @precondition(lambda self: self.answers)
+    @rule(pick=picks)
+    def answer(self, pick: int) -> None:
+        """It may come late; after an invalidation it must not count."""
+        answer = self.answers.pop(pick % len(self.answers))
+        late = answer.forgets != self.origin[answer.key].forgets
+        try:
+            self._install(answer.key, answer.said, answer.asked_ns)
+        except (Superseded, StoreFull):
+            return
+        assert not late, "an answer from before an invalidation was installed"
+
+    def _install(self, key: bytes, said: Object | None, asked_ns: int) -> None:
+        if said is None:
+            self.run(self.store.install_absent(key, started_ns=asked_ns, validated_at=1e9))
+            return
+        entry = self.run(
+            self.store.install(
+                key,
+                etag=said.etag,
+                size=said.size,
+                last_modified=1_700_000_000,
+                wire=b"ETag: " + said.etag.encode(),
+                checksum_wire=b"",
+                started_ns=asked_ns,
+                validated_at=1e9,
+            )
+        )
+        self.entries.append((entry, said))
+
+    def _validate(self, key: bytes) -> None:
+        """What a reader does when the entry says so. Nothing is newer than this question."""
+        with suppress(StoreFull):
+            self._install(key, self.origin[key].now, time.monotonic_ns())
+
+    # --- fills
+
+    @precondition(lambda self: self.entries)
+    @rule(pick=picks, block=blocks)
+    def put(self, pick: int, block: int) -> None:
+        """Into any entry that was ever handed out, as a slow fill would."""
+        entry, said = self.entries[pick % len(self.entries)]
+        assume(said.length(block))
+        with suppress(StoreFull):
+            self.run(self.store.put_block(entry, block, said.data(block)))
+
+    @rule(key=keys)
+    def fetch(self, key: bytes) -> None:
+        """A whole miss: asks, installs, fills every block."""
+        now = self.origin[key].now
+        with suppress(StoreFull):
+            self._install(key, now, time.monotonic_ns())
+            for block in range(4 if now else 0):
+                if now and now.length(block):
+                    entry = self.entries[-1][0]
+                    self.run(
+                        self.store.put_parts(entry, block, (b"", now.data(block)[:9], now.data(block)[9:]))
+                    )
+
+    @precondition(lambda self: self.entries)
+    @rule(block=blocks)
+    def reserve(self, block: int) -> None:
+        entry, said = self.entries[-1]
+        assume(said.length(block))
+        with suppress(StoreFull):
+            self.pendings.append((self.run(self.store.reserve(entry, block, said.length(block))), said))
+
+    @precondition(lambda self: self.pendings)
+    @rule(pick=picks, share=st.sampled_from([0.0, 0.3, 1.0]), commit=st.booleans())
+    def end_fill(self, pick: int, share: float, commit: bool) -> None:
+        pending, said = self.pendings.pop(pick % len(self.pendings))
+        whole = said.data(pending.block)
+        part = whole[: int(len(whole) * share)]
+        try:
+            self.run(pending.write(0, part))
+            assert os.pread(pending.segment.fd, pending.written, pending.offset) == part
+            if commit and part == whole:
+                self.run(pending.commit())
+        except StoreFull:
+            pass
+        pending.abandon()
+
+    @rule(count=st.sampled_from([5, 60, 120]))
+    def flood(self, count: int) -> None:
+        """Other data comes by; much of it makes the cache evict."""
+
+        async def one(number: int) -> None:
+            said = Object(f'"{number}"', BLOCK)
+            with suppress(StoreFull):
+                entry = await self.store.install(
+                    b"flood/%d" % number, etag=said.etag, size=BLOCK, last_modified=1, wire=b"", checksum_wire=b"",
+                    started_ns=time.monotonic_ns(), validated_at=1e9,
+                )  # fmt: skip
+                await self.store.put_block(entry, 0, said.data(0))
+
+        async def all_of_them() -> None:
+            await asyncio.gather(*(one(next(self.serial)) for _ in range(count)))
+
+        self.run(all_of_them())
+
+    # --- reads
+
+    @rule(key=keys, block=blocks)
+    def read(self, key: bytes, block: int) -> None:
+        entry = self.store.lookup(key, block, block)[0]
+        visible = self.origin[key].visible
+        if entry is not None and entry.validated_at == 0.0:
+            self._validate(key)
+            visible = [self.origin[key].now]
+        entry, extents = self.store.lookup(key, block, block)
+        if entry is None or entry.validated_at == 0.0:  # the index takes nothing: uncached
+            return
+        assert entry.key == key
+        said = None if entry.state == ABSENT else Object(entry.etag, entry.size)
+        assert said in visible
+        if said is None:
+            return
+        assert entry.wire == b"ETag: " + entry.etag.encode()
+        served = self._serve(entry, block, extents[0])
+        assert served is None or served == said.data(block)
+
+    def _serve(self, entry: Entry, block: int, extent: Any) -> bytes | None:
+        store, corrupt = self.store, self.store.counters.corrupt_blocks
+        if extent is None:
+            return None
+        if not store.verified(extent) and not self.run(store.verify(extent, entry.version, block)):
+            assert store.counters.corrupt_blocks == corrupt + (store.segment(extent.segment) is not None)
+            assert store.block(entry.version, block) is None or self.disk.left is not None
+            return None
+        segment = store.segment(extent.segment)
+        assert segment is not None
+        segment.populate(extent.offset, extent.length)
+        store.touch(extent)
+        data = store.read_now(extent, 0, extent.length)
+        return None if data is None else bytes(data)
+
+    # --- faults
+
+    @rule(room=st.integers(0, 100_000), count=st.integers(1, 6))
+    def disk_full(self, room: int, count: int) -> None:
+        """Some fills meet a disk that is full, or becomes so in the middle of a block."""
+        self.disk.left = room
+        try:
+            self.flood(count)
+            if self.entries:
+                entry, said = self.entries[-1]
+                with suppress(StoreFull):
+                    self.run(self.store.put_block(entry, 0, said.data(0)))
+        finally:
+            self.disk.left = None
+            self.store._filler._disk_full_until = 0.0  # not waiting until it tries again
+
+    @rule(key=keys, after=st.integers(0, 5), size=st.sampled_from(SIZES))
+    def index_refuses(self, key: bytes, after: int, size: int) -> None:
+        """From some change on the index takes none; a write comes in meanwhile."""
+        left = itertools.count(after, -1)
+        real = self.store._writer._transact
+
+        def refuse(batch: Any) -> None:
+            if next(left) <= 0:
+                raise lmdb.DiskError("no space")
+            real(batch)
+
+        with mock.patch.object(self.store._writer, "_transact", refuse):
+            self.flood(3)
+            self.write(key, size, gone=False, through=True)
+
+    # --- ends and beginnings
+
+    @rule(
+        clean=st.booleans(),
+        same_boot=st.booleans(),
+        lost=st.sampled_from(["", "", "index", "state", "flip", "cut"]),
+    )
+    def restart(self, clean: bool, same_boot: bool, lost: str) -> None:
+        """`lost`: what was done to the index while nobody used it."""
+        before = blocks_of(self.store), entries_of(self.store)
+        distrusted = self.store._index.shared.distrust_ns != 0
+        self._stop(clean)
+        self.boot = self.boot if same_boot else f"boot-{next(self.serial)}"
+        if not clean and same_boot and lost == "flip":
+            lost = ""  # out of scope: the page cache of a running machine does not rot
+        self._damage_index(lost)
+        self._open()
+        if not lost and not distrusted and (clean or same_boot):
+            assert (blocks_of(self.store), entries_of(self.store)) == before
+        self._go_on()
+
+    @rule(
+        pick=picks,
+        place=picks,
+        clean=st.booleans(),
+        how=st.sampled_from(["flip", "flip", "cut", "gone", "zeros"]),
+    )
+    def restart_over_damaged_segments(self, pick: int, place: int, clean: bool, how: str) -> None:
+        """Only what was hit is lost, and none of it is served."""
+        committed = sorted(blocks_of(self.store).items())
+        if not committed:
+            return
+        (version, block), extent = committed[pick % len(committed)]
+        path = self.store._segments.path(extent.segment)
+        self._stop(clean)
+        before = record_of(path, extent)
+        at = extent.offset - extent.lead + place % (extent.lead + extent.length)
+        damage_segment(path, how, at, extent.offset + extent.length)
+        damaged = record_of(path, extent) != before
+        self._open()
+        self._go_on()
+        found = self.store.block(version, block)
+        if found is not None and self.run(self.store.verify(found, version, block)):
+            assert found != extent or not damaged
+
+    def _stop(self, clean: bool) -> None:
+        self._forget_process()
+        if clean:
+            self.run(self.store.close())
+            self.prepared.close()
+        else:
+            self.run(die(self.store))
+            self.prepared._lock.close()
+
+    def _damage_index(self, lost: str) -> None:
+        file = self.directory / "index" / "data.mdb"
+        if lost == "index":
+            shutil.rmtree(self.directory / "index")
+        elif lost == "state":
+            (self.directory / "state.json").unlink()
+        elif lost == "flip":
+            flip(file, random.Random(next(self.serial)).randrange(file.stat().st_size))
+        elif lost == "cut":
+            os.truncate(file, file.stat().st_size // 2)
+
+    @invariant()
+    def consistent(self) -> None:
+        if hasattr(self, "store"):
+            self._settle()
+            audit(self.store)
+
+    def _settle(self) -> None:
+        """Lets background evictions and postponed changes end: the audit is of a quiet moment."""
+
+        async def settle() -> None:
+            filler = self.store._filler
+            await asyncio.sleep(0)
+            while (task := filler._room_task) is not None and not task.done():
+                await asyncio.wait([task])
+            await filler._threads.run(lambda: None)  # it has one thread: what came before has ended
+            with suppress(StoreFull):
+                await self.store._writer.run(lambda txn: None, must=True)
+
+        self.run(settle())
+
+
+def record_of(path: Path, extent: Extent) -> bytes:
+    """All of a record that says anything: three bytes behind the state are free."""
+    if not path.exists():
+        return b""
+    data = path.read_bytes()[extent.offset - extent.lead : extent.offset + extent.length]
+    return data[:5] + data[8:]
+
+
+def flip(path: Path, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        if byte:  # not cut away before
+            file.seek(at)
+            file.write(bytes([byte[0] ^ 0x10]))
+
+
+def damage_segment(path: Path, how: str, at: int, end: int) -> None:
+    if not path.exists():
+        return
+    if how == "flip":
+        flip(path, at)
+    elif how == "cut":
+        os.truncate(path, min(at, path.stat().st_size))
+    elif how == "gone":
+        path.unlink()
+    else:  # pages that never reached the disk before a power cut
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(bytes(end - at))
+
+
+def test_the_store_agrees_with_a_dictionary_through_faults_and_restarts() -> None:
+    print(f"CACHE_MACHINE_SEED={SEED}")
+    wanted = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,  # the seed alone says what runs
+        phases=[Phase.generate],  # threads make no two runs alike, so there is little to shrink
+        suppress_health_check=list(HealthCheck),
+    )
+    with capture_logs():
+        run_state_machine_as_test(seed(SEED)(StoreMachine), settings=wanted)
