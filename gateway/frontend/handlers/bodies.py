@@ -18,12 +18,14 @@ from typing import Any
 from gateway.aio import Threads
 from gateway.frontend.request import Request
 from gateway.origins.base import PutBody
+from gateway.s3.checksums import HEADER_PREFIX
 from gateway.s3.errors import S3Error
 from gateway.s3.payload import Payload, PayloadPlan, plan
 
 BATCH_BYTES = 256 << 10
 # Hashing less than this takes about as long as the way to a thread and back.
 THREAD_BYTES_MIN = 64 << 10
+_ALGORITHM = "x-amz-sdk-checksum-algorithm"
 
 
 async def upload_body(threads: Threads, request: Request) -> PutBody:
@@ -35,7 +37,16 @@ async def upload_body(threads: Threads, request: Request) -> PutBody:
     if announced.decoded_length <= BATCH_BYTES:
         chunks = _again([piece async for piece in chunks])
     trailer = (announced.trailer, payload.trailer_value) if announced.trailer else None
-    return PutBody(announced.decoded_length, chunks, announced.headers, announced.sha256, trailer)
+    headers = {**announced.headers, **_algorithm(request.headers, announced)}
+    return PutBody(announced.decoded_length, chunks, headers, announced.sha256, trailer)
+
+
+def _algorithm(headers: Mapping[str, str], announced: PayloadPlan) -> dict[str, str]:
+    """The algorithm's name goes on with a checksum of it: some stores keep checksums only then, and S3 refuses the
+    name alone."""
+    named = headers.get(_ALGORITHM, "")
+    checksum = HEADER_PREFIX + named.lower()
+    return {_ALGORITHM: named} if checksum in announced.headers or checksum == announced.trailer else {}
 
 
 async def read_document(
