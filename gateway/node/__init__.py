@@ -5,10 +5,10 @@ listener), worker (serves S3 on the shared port), slot (a worker's number, 0 …
 the slot of the dead), channel (`control.py`), restart policy (`restarts.py`).
 
     supervisor ── {"config", "slot", "workers", "rebuild"} ─▶ worker          first, once
-               ◀─ {"ready": true} | {"failed": "sentence"} ──                 once
-               ◀─ {"metrics": snapshot, "status": {…}} ──────                 every 250 ms from ready on
-               ── {"drain": seconds} ───────────────────────▶                 at SIGTERM
-               ◀─ {"drained": nothing was cut, "metrics": …} ─                then the worker ends
+               ◀─ {"ready": true} | {"failed": "sentence"} ─────              once
+               ◀─ {"metrics": snapshot, "status": {…}} ─────────              every 250 ms, and with ready, drained
+               ── {"drain": seconds} ──────────────────────────▶              at SIGTERM
+               ◀─ {"drained": true if nothing was cut} ─────────              then the worker ends
 
 Either side's end of file means that the other process is gone. The supervisor never touches a request, and
 no worker knows of another's process.

@@ -105,6 +105,7 @@ class Child:
                 ours.close()
                 raise GaveUp(f"worker {self.slot} could not be started: {error.strerror}") from None
         self._process, self.pid = process, process.pid
+        self._changed()
         self._channel = await Channel.over(ours)
         await self._channel.send(self._first_message)
         if self._stopping.is_set():
@@ -177,7 +178,7 @@ class Child:
         """Every TICK_S."""
         self.silent_ticks += 1
         limit = START_TICKS_MAX if self.state == "starting" else SILENT_TICKS_MAX
-        if self.silent_ticks == limit and self.state in ("starting", "ready"):
+        if self.silent_ticks >= limit and self.state in ("starting", "ready"):
             log.error("worker says nothing, killing it", slot=self.slot, pid=self.pid, seconds=limit * TICK_S)
             self._signal(signal.SIGKILL)
 

@@ -98,6 +98,9 @@ async def _serve(fd: int, start: Start) -> int:
     config = load.from_wire(first["config"])
     slot: int = first["slot"]
     logging.setup(config.log.level, config.log.format, worker=slot)
+    tasks = Tasks()
+    orders = Orders(channel)  # before the start, which may hang: the supervisor may go meanwhile
+    tasks.spawn(orders.listen(), "control")
     metrics = Metrics()
     request_log = _request_log(config, metrics)
     try:
@@ -109,7 +112,9 @@ async def _serve(fd: int, start: Start) -> int:
         log.exception("worker did not start")
         await channel.send({"failed": f"a bug: {error!r}"})
         return 1
-    return await Worker(channel, config, app, metrics, request_log).run()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, orders.give, config.limits.drain_timeout)
+    return await Worker(channel, orders, app, metrics, request_log, tasks).run()
 
 
 def _request_log(config: Config, metrics: Metrics) -> RequestLog:
@@ -121,73 +126,82 @@ def _request_log(config: Config, metrics: Metrics) -> RequestLog:
     return RequestLog(metrics, sink, logfmt=not logging.wants_json(config.log.format))
 
 
+class Orders:
+    """From the supervisor or a signal: the one order there is, to drain within so many seconds."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.drain: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def listen(self) -> None:
+        try:
+            while (message := await self._channel.receive()) is not None:
+                if "drain" in message:
+                    self.give(message["drain"])
+        except ControlError as error:
+            log.error("control channel is damaged", error=str(error))
+        _end_within(ORPHAN_END_S)
+        if not self.drain.done():
+            log.warning("the supervisor is gone, ending")
+        self.give(ORPHAN_DRAIN_S)
+
+    def give(self, timeout_s: float) -> None:
+        if not self.drain.done():
+            self.drain.set_result(timeout_s)
+
+
 class Worker:
     """From ready to the end."""
 
     def __init__(
-        self, channel: Channel, config: Config, app: App, metrics: Metrics, request_log: RequestLog
+        self,
+        channel: Channel,
+        orders: Orders,
+        app: App,
+        metrics: Metrics,
+        request_log: RequestLog,
+        tasks: Tasks,
     ) -> None:
         self._channel = channel
-        self._drain_timeout_s = config.limits.drain_timeout
+        self._orders = orders
         self._app = app
         self._metrics = metrics
         self._request_log = request_log
-        self._tasks = Tasks()
+        self._tasks = tasks
 
     async def run(self) -> int:
-        loop = asyncio.get_running_loop()
-        told: asyncio.Future[float] = loop.create_future()
-        loop.add_signal_handler(signal.SIGTERM, self._tell, told, self._drain_timeout_s)
         # What exists now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        await self._channel.send({"ready": True})
-        self._tasks.spawn(self._listen(told), "control")
+        await self._channel.send({"ready": True, **self._said()})
         self._tasks.spawn(self._report(), "report")
-        drained = await self._app.drain(await told)
-        self._publish()
-        await self._channel.send({"drained": drained, "metrics": self._metrics.snapshot()})
+        drained = await self._app.drain(await self._orders.drain)
+        await self._channel.send({"drained": drained, **self._said()})
         await self._app.close()
         await self._tasks.close()
         self._request_log.close()
         self._channel.close()
         return 0
 
-    async def _listen(self, told: asyncio.Future[float]) -> None:
-        try:
-            while (message := await self._channel.receive()) is not None:
-                if "drain" in message:
-                    self._tell(told, message["drain"])
-        except ControlError as error:
-            log.error("control channel is damaged", error=str(error))
-        _end_within(ORPHAN_END_S)
-        if not told.done():
-            log.warning("the supervisor is gone, ending")
-        self._tell(told, ORPHAN_DRAIN_S)
-
-    @staticmethod
-    def _tell(told: asyncio.Future[float], timeout_s: float) -> None:
-        if not told.done():
-            told.set_result(timeout_s)
-
     async def _report(self) -> None:
         due = time.monotonic()
         while True:
             self._metrics.set("loop_lag_seconds", max(0.0, time.monotonic() - due))
-            try:
-                self._publish()
-                status = self._app.status()
-                self._channel.report({"metrics": self._metrics.snapshot(), "status": status})
-            except Exception as error:  # a worker that serves must not end over its report
-                log.error("report failed", error=repr(error))
+            self._channel.report(self._said())
             due = time.monotonic() + REPORT_S
             await asyncio.sleep(REPORT_S)
 
-    def _publish(self) -> None:
-        self._app.publish(self._metrics)
+    def _said(self) -> dict[str, Any]:
         self._request_log.publish()
         self._metrics.set("worker_cpu_seconds", time.process_time())
         self._metrics.set("worker_resident_bytes", _resident_bytes())
+        status: dict[str, Any] = {}
+        try:
+            self._app.publish(self._metrics)
+            status = self._app.status()
+        except Exception as error:  # a worker that serves must not end over its report
+            log.error("report failed", error=repr(error))
+        return {"metrics": self._metrics.snapshot(), "status": status}
 
 
 def _resident_bytes() -> int:

@@ -50,6 +50,8 @@ async def start(
         raise GatewayError("the cache directory is on fire")
     if fault == "bug":
         raise ZeroDivisionError
+    if fault == "hang":
+        await asyncio.Event().wait()
     if fault == "die":
         os._exit(7)
     return TinyApp(slot, fault, request_log)
