@@ -23,7 +23,7 @@ TRAILER_BYTES_MAX: Final = 16 << 10
 # A chunk-size line without its extensions: the largest size has 12 digits, some clients pad with zeros.
 _SIZE_DIGITS_MAX: Final = 16
 _CHUNK_BYTES_MAX: Final = 8 << 40
-_RATE_WINDOW_S: Final = 10.0
+RATE_WINDOW_S: Final = 10.0
 # So many reads without waiting once, then the others get their turn: about 100 µs of copying each.
 _READS_IN_A_ROW: Final = 8
 
@@ -279,8 +279,8 @@ class Body:
             return
         samples = self._samples
         samples.append((now, self.received))
-        while len(samples) > 1 and samples[1][0] <= now - _RATE_WINDOW_S:
+        while len(samples) > 1 and samples[1][0] <= now - RATE_WINDOW_S:
             samples.popleft()
         since, received = samples[0]
-        if now - since >= _RATE_WINDOW_S and self.received - received < self._rate_min * _RATE_WINDOW_S:
+        if now - since >= RATE_WINDOW_S and self.received - received < self._rate_min * RATE_WINDOW_S:
             self.fail(S3Error("RequestTimeout"))
