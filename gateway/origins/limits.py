@@ -139,14 +139,6 @@ class Limits:
         self._clock, self._sleep, self._draw = clock, sleep, draw
         self._bucket = TokenBucket(bandwidth / workers, clock()) if bandwidth else None
 
-    async def once(self, call: Callable[[], Awaitable[T]], timeout_s: float) -> T:
-        """One try within `timeout_s` (which includes waiting at the gate). Raises Unreachable after it."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await call()
-        except TimeoutError:
-            raise Unreachable(f"The origin {self._origin} did not answer within {timeout_s:.3g} s.") from None
-
     async def retried(
         self,
         call: Callable[[], Awaitable[T]],
@@ -157,16 +149,25 @@ class Limits:
         `retryable` only after failures that it accepts (Throttled and Unreachable are the only candidates).
         `timeout_s`: of one try, for calls that may outlast the deadline; it then bounds only the failures."""
         until = self._clock() + self.deadline_s
+        last: GatewayError | None = None
         failures = 0
         while True:
+            left_s = until - self._clock()
+            if last is not None and left_s <= 0:
+                raise last
             try:
-                return await self.once(call, until - self._clock() if timeout_s is None else timeout_s)
+                async with asyncio.timeout(left_s if timeout_s is None else timeout_s):
+                    return await call()
+            except TimeoutError:
+                text = f"The origin {self._origin} did not answer within {self.deadline_s:.3g} s."
+                last = last or Unreachable(text)
             except (Throttled, Unreachable) as error:
-                failures += 1
-                hint_s = error.retry_after_s if isinstance(error, Throttled) else None
-                pause = retry_delay(failures, hint_s, until - self._clock(), self._draw())
-                if pause is None or not retryable(error):
-                    raise
+                last = error
+            failures += 1
+            hint_s = last.retry_after_s if isinstance(last, Throttled) else None
+            pause = retry_delay(failures, hint_s, until - self._clock(), self._draw())
+            if pause is None or not retryable(last):
+                raise last
             await self._sleep(pause)
 
     async def pace(self, count: int) -> None:

@@ -43,6 +43,7 @@ class Upload(Payload):
         self._pace = pace
         self._pieces = _held_back(body)
         self._first: bytes | None = None
+        self._writing: asyncio.Future[None] | None = None
         self.error: BaseException | None = None
         self.started = False
         self.sent = 0
@@ -68,11 +69,17 @@ class Upload(Payload):
         if transport is None or transport.is_closing():
             raise ConnectionResetError("closed before the first byte")
         self.started = True
-        if self._trailer is None:
-            async for piece in self._all():
-                await self._send(writer, piece)
-        else:
-            await self._write_framed(writer, *self._trailer)
+        self._writing = asyncio.get_running_loop().create_future()
+        try:
+            if self._trailer is None:
+                async for piece in self._all():
+                    await self._send(writer, piece)
+            else:
+                await self._write_framed(writer, *self._trailer)
+            if not self.complete:
+                raise ConnectionAbortedError("the body ended early")
+        finally:
+            self._writing.set_result(None)
 
     async def _all(self) -> AsyncIterator[bytes]:
         try:
@@ -112,8 +119,11 @@ class Upload(Payload):
         """Whether every byte has been handed to the connection."""
         return self.sent == self._size
 
-    async def close(self) -> None:
-        """Ends the iterator: the client's body is not read any further."""
+    async def finish(self) -> None:
+        """Ends the iterator: the client's body is not read any further. aiohttp writes bodies in a task, which an
+        early answer or a failure cancels: it is waited for, since a running iterator cannot be closed."""
+        if self._writing is not None:
+            await self._writing
         await self._pieces.aclose()
 
 

@@ -57,7 +57,7 @@ class S3Forward:
         if self._answer is not None:
             self._answer.close()
         if self._upload is not None:
-            await self._upload.close()
+            await self._upload.finish()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Raises Unreachable when the answer breaks off (aiohttp holds it to its Content-Length)."""

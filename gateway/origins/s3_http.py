@@ -25,7 +25,7 @@ import aiohttp
 from aiohttp import ClientTimeout, DummyCookieJar, TCPConnector
 from yarl import URL
 
-from gateway.errors import GatewayError, OriginDenied, Refused, Unreachable
+from gateway.errors import OriginDenied, Refused, Unreachable
 from gateway.origins.base import Observer
 from gateway.origins.limits import Limits
 from gateway.origins.s3_body import Upload
@@ -208,7 +208,7 @@ class Wire:
         return headers
 
     def _translated(self, call: Call, error: BaseException) -> BaseException:
-        if isinstance(call.body, Upload) and isinstance(call.body.error, GatewayError):
+        if isinstance(call.body, Upload) and call.body.error is not None:
             return call.body.error
         if not isinstance(error, (aiohttp.ClientError, OSError, TimeoutError)):
             return error

@@ -198,7 +198,8 @@ async def parts(client: Client, remote: Remote, upload_id: str, after: int, max_
     call = Call("list", "GET", remote.bucket, remote.key, encode_query(query))
     root, answer = await client.document(call, "ListParts")
     found = s3_xml.fields(root)
-    entries = tuple(_part_entry(s3_xml.fields(node)) for node in s3_xml.children(root, "Part"))
+    listed = (_part_entry(s3_xml.fields(node)) for node in s3_xml.children(root, "Part"))
+    entries = tuple(entry for entry in listed if entry.number > after)  # rclone gives the marker's own again
     truncated = found.get("IsTruncated", "").strip() == "true" and bool(entries)
     return PartPage(
         entries,

@@ -53,7 +53,7 @@ async def send_body(
             # A connection that the origin had closed before any byte left: nothing can have been stored.
             answer = await client.finished(call, (200,), Retry.NEVER)
     finally:
-        await upload.close()
+        await upload.finish()
     if call.body is not None and not upload.complete:
         raise Unreachable("The origin answered before it had the whole body.")
     return answer

@@ -27,7 +27,8 @@ def torn(data: bytes, *, at_the_end: bool = False) -> PutBody:
     """Raises in place of its last piece, or after it."""
 
     async def chunks() -> AsyncIterator[bytes]:
-        yield data[:-1]
+        async for piece in pieces(data[:-1]):
+            yield piece
         if at_the_end:
             yield data[-1:]
         raise TornError
@@ -39,7 +40,8 @@ def stuck(data: bytes, reached: asyncio.Event) -> PutBody:
     """Gives all but its last byte, and then nothing."""
 
     async def chunks() -> AsyncIterator[bytes]:
-        yield data[:-1]
+        async for piece in pieces(data[:-1]):
+            yield piece
         reached.set()
         await asyncio.Event().wait()
         yield data[-1:]

@@ -29,6 +29,7 @@ async def _pages(cloud: Cloud, delimiter: str, max_keys: int, start_after: str =
     return pages
 
 
+@pytest.mark.needs("pages")
 @pytest.mark.parametrize("max_keys", [1, 2, 3, 1000])
 async def test_all_keys_in_order_whatever_the_page(cloud: Cloud, max_keys: int) -> None:
     wanted = await _fill(cloud)
@@ -36,6 +37,7 @@ async def test_all_keys_in_order_whatever_the_page(cloud: Cloud, max_keys: int) 
     assert [entry.key for page in pages for entry in page.entries] == wanted
 
 
+@pytest.mark.needs("pages")
 @pytest.mark.parametrize("max_keys", [1, 2, 1000])
 async def test_common_prefixes_count_and_come_once(cloud: Cloud, max_keys: int) -> None:
     await _fill(cloud)
@@ -45,13 +47,15 @@ async def test_common_prefixes_count_and_come_once(cloud: Cloud, max_keys: int) 
     assert [e.key for page in pages for e in page.entries] == [root + n for n in ("a", "b0", "d e+f", "é")]
 
 
+@pytest.mark.needs("pages")
 async def test_start_after_a_key_and_inside_a_prefix(cloud: Cloud) -> None:
     wanted = await _fill(cloud)
     root = cloud.key + "/"
     page = await cloud.origin.list(BUCKET, root, "", root + "b/1")
     assert [entry.key for entry in page.entries] == [key for key in wanted if key > root + "b/1"]
-    page = await cloud.origin.list(BUCKET, root, "/", root + "b/1")
-    assert page.common_prefixes[0] == root + "b/"
+    if cloud.kind == "file":  # as S3; moto and rclone leave out a prefix that is less than `start-after`
+        page = await cloud.origin.list(BUCKET, root, "/", root + "b/1")
+        assert page.common_prefixes[0] == root + "b/"
     page = await cloud.origin.list(BUCKET, root, "/", root + "b/c/")
     assert page.common_prefixes == (root + "c/",)
     page = await cloud.origin.list(BUCKET, root, "/", root + "b/")
@@ -84,6 +88,7 @@ async def test_buckets(cloud: Cloud) -> None:
     await cloud.origin.head_bucket(BUCKET)
 
 
+@pytest.mark.needs("pages")
 async def test_versions(cloud: Cloud) -> None:
     if not cloud.origin.capabilities.versions and cloud.kind != "file":
         pytest.skip("no versions are declared")

@@ -33,7 +33,8 @@ async def test_parts_become_one_object_when_completed(cloud: Cloud) -> None:
     with pytest.raises(NotFound):
         await cloud.head()
     etag = await _complete(cloud, upload_id, parts)
-    assert (await cloud.head()).etag == etag
+    if "multipart_etag" in cloud.faithful:
+        assert (await cloud.head()).etag == etag
     assert (await read(cloud.origin, cloud.at(), len(FIVE) - 2, None))[1] == FIVE[-2:] + b"end"
 
 
