@@ -17,6 +17,7 @@ _LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" fo
 # Up to here a head and its first bytes are joined; beyond, copying costs more than a second system call.
 _JOIN_BYTES_MAX: Final = 64 << 10
 _BODILESS: Final = frozenset({204, 304})
+_FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection"})
 
 
 class HeaderError(ValueError):
@@ -51,10 +52,13 @@ def answer_bytes(
 ) -> bytes:
     """A complete answer. Content-Length is that of `body` unless `headers` has one (of a HEAD)."""
     framing = ""
+    lengths = [value for name, value in headers if name.lower() == "content-length"]
     if status in _BODILESS:
         head_only = True
-    elif not (head_only and any(name.lower() == "content-length" for name, _ in headers)):
+    elif not lengths:
         framing = f"Content-Length: {len(body)}\r\n"
+    elif not head_only and lengths != [str(len(body))]:
+        raise HeaderError("Content-Length is not that of the body.")
     head = head_bytes(connection, connection.record, status, headers, framing)
     return head if head_only else head + body
 
@@ -112,6 +116,8 @@ class HttpExchange:
 
     async def start(self, status: int, headers: Sequence[tuple[str, str]], length: int | None) -> None:
         self._begin()
+        if any(name.lower() in _FRAMING for name, _ in headers):
+            raise HeaderError("The framing is not the handler's to say.")
         framing = ""
         if length is not None:
             framing = f"Content-Length: {length}\r\n"
@@ -147,10 +153,13 @@ class HttpExchange:
         head, self._pending = self._pending, b""
         if self._chunked:
             head += b"%x\r\n" % length
-        connection = self._connection
-        if not connection.sending.send_files(head, [(source, offset, length)]):
-            await self._flushed()
-        self.record.sent += length
+        sending = self._connection.sending
+        before = sending.passed + len(head)
+        try:
+            if not sending.send_files(head, [(source, offset, length)]):
+                await self._flushed()
+        finally:
+            self.record.sent += max(0, sending.passed - before)
         if self._chunked:
             await self._write(b"\r\n")
 

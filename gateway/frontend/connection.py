@@ -22,15 +22,15 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from gateway.frontend.answering import HttpExchange, answer_bytes
 from gateway.frontend.body import Body, ChunkedDecoder, LengthDecoder
-from gateway.frontend.exchange import Application, FileSlice, HotConnection, RequestHead
+from gateway.frontend.exchange import Application, HotConnection, RequestHead
 from gateway.frontend.head import HEAD_BYTES_MAX, hopeless, parse_head
+from gateway.frontend.hot_wire import HotWire
 from gateway.frontend.sending import BLOCKED
 from gateway.frontend.wire import (
     BUSY,
@@ -41,7 +41,6 @@ from gateway.frontend.wire import (
     IDLE,
     LINGER,
     LINGER_S_MAX,
-    Wire,
 )
 from gateway.s3.errors import S3Error
 from gateway.telemetry.requests import RequestRecord
@@ -59,25 +58,20 @@ _READ_BYTES: Final = 16 << 10
 DISCARD_BYTES_MAX: Final = 64 << 10
 
 
-class Connection(Wire):
+class Connection(HotWire):
     """Implements HotConnection. `record` is that of the request under way or of the last one."""
 
     __slots__ = (
         "_body",
         "_flushed",
-        "_head_bytes",
         "_keep",
-        "_passed_before",
         "_rest",
         "_seen",
         "_taking",
         "_task",
         "app",
-        "record",
         "requests",
     )
-
-    record: RequestRecord
 
     def __init__(
         self, server: Server, sock: socket.socket, peer: str, context: ssl.SSLContext | None
@@ -90,7 +84,6 @@ class Connection(Wire):
         self._body: Body | None = None
         self._task: asyncio.Task[None] | None = None
         self._flushed: asyncio.Future[None] | None = None
-        self._head_bytes = self._passed_before = 0
         self._seen = 0  # at the last sweep: requests when idle, bytes passed when busy
         super().__init__(server, sock, peer, context)
 
@@ -136,7 +129,7 @@ class Connection(Wire):
             self.requests += 1
             self._keep = head.keep_alive and not server.draining
             self.record = RequestRecord(server.next_request_id(), self.peer, head.method, head.target)
-            if head.length != 0 or not self.app.hot(self, head):
+            if head.length != 0 or not self._hot(head):
                 self._start(head)
             if self.state:
                 break
@@ -144,6 +137,15 @@ class Connection(Wire):
         self._taking = False
         if self.eof and self.state is IDLE:
             self.close()
+
+    def _hot(self, head: RequestHead) -> bool:
+        try:
+            return self.app.hot(self, head)
+        except Exception as error:
+            # It may have sent something, so no second answer is safe.
+            log.error("the hot path failed", error=repr(error), exc_info=error)
+            self.lost(error)
+            return True
 
     def _incomplete(self, data: bytes) -> None:
         error = hopeless(data)
@@ -185,52 +187,17 @@ class Connection(Wire):
         else:
             self.pause()
 
-    # --- the hot path's answers
-
-    @property
-    def base_headers(self) -> bytes:
-        return self.server.base_headers
-
-    def next_request_id(self) -> str:
-        return self.server.next_request_id()
-
-    def answer(self, head: bytes, body: bytes | bytearray = b"") -> None:
-        # Joined: one system call, and copying 64 KiB costs less than a second one.
-        data = head + body if body else head
-        try:
-            sent = self.sock.send(data)
-        except BLOCKED:
-            sent = 0
-        except OSError as error:
-            self.lost(error)
-            return
-        if sent == len(data):
-            self.record.sent = len(body)
-            self._ended()
-        else:
-            self._head_bytes = len(head)
-            self._passed_before = self.sending.passed - sent
-            self.sending.rest(data, sent)
-
-    def answer_files(self, head: bytes, slices: Sequence[tuple[FileSlice, int, int]]) -> None:
-        self._head_bytes = len(head)
-        self._passed_before = self.sending.passed
-        if self.sending.send_files(head, slices):
-            self._count_sent()
-            self._ended()
+    # --- ends of answers
 
     def drained(self) -> None:
         if self._flushed is not None:
             if not self._flushed.done():
                 self._flushed.set_result(None)
         elif self.state is BUSY and self._task is None:
-            self._count_sent()
-            self._ended()
+            self.count_sent()
+            self.ended()
 
-    def _count_sent(self) -> None:
-        self.record.sent = max(0, self.sending.passed - self._passed_before - self._head_bytes)
-
-    def _ended(self) -> None:
+    def ended(self) -> None:
         """The answer under way has ended."""
         self.app.finished(self.record)
         self._next()
@@ -364,7 +331,7 @@ class Connection(Wire):
             return
         busy, task, flushed = self.state is BUSY, self._task, self._flushed
         if busy and task is None:
-            self._count_sent()
+            self.count_sent()
         self.close()
         if not busy:
             return
