@@ -37,7 +37,7 @@ class Flavour:
 
     def check_key(self, key: str) -> None:
         """Raises Unsupported for a key that would share an object with another one."""
-        if self.clean_keys and _UNCLEAN.search(key):
+        if self.clean_keys and key and _UNCLEAN.search(key):
             raise Unsupported("This origin keeps keys as paths: it cannot hold empty, '.' or '..' segments.")
 
 

@@ -25,7 +25,9 @@ _ANY_SIZE = 1 << 63
 # How to copy, beside what to store.
 _HOW = (
     "x-amz-checksum-algorithm",
+    "x-amz-expected-bucket-owner",
     "x-amz-metadata-directive",
+    "x-amz-request-payer",
     "x-amz-source-expected-bucket-owner",
     "x-amz-tagging-directive",
 )

@@ -19,10 +19,14 @@ from gateway.s3.xml_write import delete_result
 # What an origin's plain delete cannot carry: conditions and the rights to break a lock. Passing over one of them
 # would delete what should have stayed.
 _ONLY_THE_ORIGIN = ("if-match", "x-amz-bypass-governance-retention", "x-amz-mfa")
+# Said of an account, which only a store that has accounts can check.
+_ABOUT_ACCOUNTS = ("x-amz-expected-bucket-owner", "x-amz-request-payer")
 
 
 async def delete_object(services: Services, request: Request) -> None:
-    if any(name in request.headers for name in _ONLY_THE_ORIGIN):
+    forwards = services.origin(request.the_target).capabilities.forward
+    asked = (*_ONLY_THE_ORIGIN, *_ABOUT_ACCOUNTS) if forwards else _ONLY_THE_ORIGIN
+    if any(name in request.headers for name in asked):
         await forward(services, request)
         return
     version_id = request.address.get("versionId")

@@ -13,6 +13,8 @@ from botocore.credentials import Credentials as BotoCredentials
 
 from gateway.frontend.request import admit_read
 from gateway.s3.authentication import EMPTY_SHA256
+from gateway.s3.errors import S3Error
+from gateway.telemetry.requests import RequestRecord
 from tests.unit.frontend.harness import HOST, Node, allow, credentials, exchange, identity, running, signed
 
 
@@ -316,3 +318,10 @@ async def test_an_unexpected_failure_says_nothing(node: Node, monkeypatch: pytes
     got = await node.call("GET", "/data", query="location=")
     assert (got.status, got.code) == (500, "InternalError")
     assert b"hunter2" not in got.sent
+
+
+async def test_a_head_that_could_not_be_parsed_is_answered_without_its_words(node: Node) -> None:
+    record = RequestRecord("ID0", "192.0.2.1", "", "")
+    status, headers, body = node.door.refuse(S3Error("BadRequest", "malformed", status=505), record)
+    assert (status, dict(headers)["Content-Type"], record.error) == (505, "application/xml", "BadRequest")
+    assert b"<RequestId>ID0</RequestId>" in body

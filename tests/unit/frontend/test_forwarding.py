@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.errors import Unreachable
 from gateway.namespace.mounts import Mount
 from gateway.s3.authentication import STREAMING_UNSIGNED_TRAILER
 from tests.unit.frontend.fake_s3 import FakeResponse, FakeS3
-from tests.unit.frontend.harness import MOUNTS, Node, running
+from tests.unit.frontend.harness import MOUNTS, Node, running, signed
 
 CLOUD_MOUNTS = (
     *MOUNTS,
@@ -95,6 +96,9 @@ async def test_a_conditional_delete_is_the_origins_to_judge(lake: Node, cloud: F
     assert gone.status == 204
     assert cloud.requests[0].headers["if-match"] == '"e"'
     assert lake.store.forgotten == [b"cloud\0corp-lake/k"]
+    owner = {"x-amz-expected-bucket-owner": "1234"}
+    assert (await lake.call("DELETE", "/lake/k", headers=owner)).status == 204
+    assert cloud.requests[1].headers["x-amz-expected-bucket-owner"] == "1234"
     await lake.put("/data/k")
     kept = await lake.call("DELETE", "/data/k", headers={"if-match": '"e"'})
     assert (kept.status, kept.code) == (501, "NotImplemented")
@@ -224,3 +228,29 @@ async def test_attributes_are_the_origins_own_or_made_from_its_head(lake: Node, 
         "GET", "/data/k", query="attributes=", headers={"x-amz-object-attributes": "Colour"}
     )
     assert wrong.code == "InvalidArgument"
+
+
+async def test_an_answer_that_breaks_off_is_cut_not_ended(lake: Node, cloud: FakeS3) -> None:
+    class Torn(FakeResponse):
+        async def chunks(self) -> AsyncIterator[bytes]:
+            yield b"half"
+            raise Unreachable("cut short")
+
+    cloud.response = Torn(200, {"content-length": "8"})
+    got = await lake.call("GET", "/lake/k", query="versionId=1")
+    assert (got.status, got.aborted, got.ended) == (200, True, False)
+    assert got.record.error == "ServiceUnavailable"
+
+
+async def test_a_client_that_has_gone_is_no_error_of_ours(
+    lake: Node, cloud: FakeS3, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exchange = signed("GET", "/lake/k", query="versionId=1")
+
+    async def gone(*_: object) -> None:
+        raise ConnectionResetError
+
+    exchange.respond = exchange.start = gone  # type: ignore[method-assign]
+    await lake.handle(exchange)
+    assert (exchange.aborted, exchange.record.error) == (True, "")
+    assert capsys.readouterr().out == ""
