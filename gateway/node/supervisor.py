@@ -58,6 +58,8 @@ def run(config: Config, announce: Callable[[str], None], *, worker_argv: Sequenc
         )
     except GatewayError as error:
         return _complain(str(error))
+    except KeyboardInterrupt:  # while it waited for workers of an earlier node
+        return _complain("interrupted")
     except OSError as error:
         return _complain(f"{error.filename or config.node.cache_dir}: {error.strerror or error}")
     # Its close is the mark of a clean stop, so a node that fails otherwise must not reach it.
@@ -98,7 +100,7 @@ def _complain(reason: str) -> int:
 
 
 class Supervisor:
-    """Of a prepared node. Also what the admin listener shows (`admin.app.Node`)."""
+    """Of a prepared node; heeds signals from its making on. Also what the admin listener shows (`admin.app.Node`)."""
 
     def __init__(self, config: Config, rebuild: bool, worker_argv: Sequence[str]) -> None:
         self._config = config
@@ -123,14 +125,13 @@ class Supervisor:
             for slot in range(config.workers)
         ]
         self._changed()
+        for number in _SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, self._signalled)
 
     # --- life
 
     async def run(self, announce: Callable[[str], None]) -> int:
         """Until a signal; the exit status. Raises GaveUp when workers do not start; none is left then either."""
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self._signalled)
         self._tasks.spawn(self._tick(), "tick")
         keepers: list[asyncio.Task[Any]] = [
             self._tasks.spawn(child.keep(), f"worker-{child.slot}") for child in self._children
