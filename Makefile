@@ -13,7 +13,7 @@ CLIENTS := $(basename $(notdir $(wildcard tests/clients/environments/*.txt)))
 # most servers of the suite are started once.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: demo test lint bench clean core tests-installed clients nginx curl
+.PHONY: demo test lint bench clean clients nginx curl
 
 demo: .venv/.core
 	@$(BIN)/gateway demo
