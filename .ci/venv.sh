@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes the virtual environment DIR unless it is there, and installs into it what pip is asked for:
 #
-#     tools/venv.sh DIR PIP-INSTALL-ARGUMENTS…
+#     .ci/venv.sh DIR PIP-INSTALL-ARGUMENTS…
 #
 # Takes $PYTHON, else the first Python >= 3.11 on PATH. pip's index and certificates are the user's own settings.
 # Exit status 1, after one line that says what to do, when there is no such Python or it cannot make environments.
