@@ -57,12 +57,24 @@ class BlockFill:
     """One block on its way. `written` is the watermark: bytes below it can be had with `at`, until the block has
     ended; then from `extent`, or, when that is None, nowhere (not kept: read it from the origin)."""
 
-    __slots__ = ("_ends", "_parts", "_waiters", "block", "ended", "error", "extent", "length", "written")
+    __slots__ = (
+        "_ends",
+        "_parts",
+        "_waiters",
+        "block",
+        "claimed",
+        "ended",
+        "error",
+        "extent",
+        "length",
+        "written",
+    )
 
     def __init__(self, block: int, length: int) -> None:
         self.block = block
         self.length = length
         self.written = 0
+        self.claimed = True  # somebody reads it already; False until then for what a question brought along
         self.ended = False
         self.extent: Extent | None = None
         self.error: GatewayError | None = None
@@ -148,7 +160,8 @@ class Fills:
                 else:
                     missing.append(fill)
             else:
-                joined += 1
+                joined += fill.claimed
+                fill.claimed = True
             found.append(fill)
         if joined:
             self._coalesced(joined)
@@ -208,6 +221,7 @@ class Fills:
         last = (reading.stop - 1) // self._store.block_size
         run = [BlockFill(block, self.length_of(entry.size, block)) for block in range(first, last + 1)]
         for fill in run:
+            fill.claimed = False
             self._running.setdefault((entry.version, fill.block), fill)
         self._store.admission.learned(reading.stop - reading.start)
         return run

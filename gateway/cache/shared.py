@@ -5,6 +5,9 @@
              Raised when an invalidation could not be written to the index (disk full, index damaged), so that
              a write is never acknowledged while another worker could still serve what it replaced.
     8   u64  evictions: changes whenever a segment's file went, so that workers close theirs
+    16  u64  changes of worker 0, of worker 1, …: counts what that worker has committed to the index. None ever
+             falls, so their sum (`stamp`) is another one after every change, and what was read from the index under
+             one stamp is still true under the same.
 
 Aligned 8-byte stores through a memoryview are single stores on every machine this runs on. The file is fully
 allocated before it is mapped: a hole touched on a full disk would be a SIGBUS.
@@ -15,10 +18,13 @@ from __future__ import annotations
 import mmap
 import os
 from pathlib import Path
+from typing import Final
+
+_CHANGES: Final = 2  # the first of the workers' words; the page has room for 510, the config allows 256
 
 
 class SharedPage:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, workers: int = 1) -> None:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(fd, 0, mmap.PAGESIZE)
@@ -26,6 +32,14 @@ class SharedPage:
         finally:
             os.close(fd)
         self.words = memoryview(self._map).cast("Q")
+        self._stamped = self.words[: _CHANGES + workers]
+
+    def stamp(self) -> int:
+        return sum(self._stamped)
+
+    def changed(self, slot: int) -> None:
+        """Called by worker `slot` alone, after a commit and before anybody hears of it."""
+        self.words[_CHANGES + slot] = self.words[_CHANGES + slot] + 1
 
     @property
     def distrust_ns(self) -> int:
@@ -42,5 +56,6 @@ class SharedPage:
         self.words[1] = self.words[1] + 1
 
     def close(self) -> None:
+        self._stamped.release()
         self.words.release()
         self._map.close()

@@ -87,7 +87,7 @@ class Store:
         slots = index.number(b"slots") or slots_of(segment_bytes)
         self._segments = Segments(files, slots, choose(files))
         self._changes = Changes(index, capacity, self._spare_bytes)
-        self._writer = IndexWriter(index)
+        self._writer = IndexWriter(index, worker)
         self._io = Threads("cache-io")
         self._rebuilds = Threads("cache-rebuild", 1)
         self._filler = Filler(
@@ -111,6 +111,7 @@ class Store:
         self.entry = index.entry
         self.lookup = index.lookup
         self.block = index.block
+        self.stamp = index.shared.stamp
         self.segment = self._segments.get
 
     @classmethod
@@ -140,7 +141,7 @@ class Store:
             raise CacheUnusable(f"worker {worker} of the cache in {root} is still alive")
         everyone.acquire(shared=True)
         if index is None:
-            index = Index(index_dir(root), map_bytes or capacity, SharedPage(root / "shared"))
+            index = Index(index_dir(root), map_bytes or capacity, SharedPage(root / "shared", workers))
         return cls(
             root,
             index,

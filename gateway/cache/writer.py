@@ -60,8 +60,9 @@ def _resolve_all(waiters: list[_Waiter]) -> None:
 
 
 class IndexWriter:
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, slot: int = 0) -> None:
         self.index = index
+        self._slot = slot
         self.transactions = 0
         self.failures = 0
         self._queue: SimpleQueue[_Waiter | None] = SimpleQueue()
@@ -124,6 +125,7 @@ class IndexWriter:
                 pass
             if batch:
                 self._commit(batch)
+                self.index.shared.changed(self._slot)
                 self._wake(batch)
             if time.monotonic() >= check_at:
                 check_at = time.monotonic() + READER_CHECK_S

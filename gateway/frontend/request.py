@@ -94,6 +94,20 @@ def admit_read(head: RequestHead, view: View, domain: str, now: float) -> Admitt
     return admitted if admitted.operation.name in _READS else None
 
 
+def admit_again(head: RequestHead, view: View, before: Admitted, now: float) -> Authenticated | None:
+    """For a read that was admitted under this very view before, with the same method, Host and target and without a
+    query: what it names and means is known, so only the signature and the rights of whoever signed are judged. None
+    for refusals, as in `admit_read`."""
+    address, operation = before.address, before.operation
+    try:
+        auth = view.verifier.verify(head.method, head.target, "", head.headers, now)
+    except GatewayError:
+        return None
+    if not view.access.allowed(auth.access_key, operation.action, address.bucket, address.key):
+        return None
+    return auth
+
+
 def admit(
     head: RequestHead, view: View, domain: str, now: float, record: RequestRecord | None = None
 ) -> Admitted:

@@ -10,11 +10,12 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 from gateway.aio import Tasks
 from gateway.cache.fills import Source
 from gateway.cache.neighbours import Neighbours
-from gateway.cache.store import Entry
+from gateway.cache.store import Entry, Store
 from gateway.errors import Changed, GatewayError, NotFound, RangeNotSatisfiable, Unreachable
 from gateway.model import ObjectMeta, Remote
 from gateway.objects.reading import Reads, Stream
@@ -145,6 +146,11 @@ class Bench:
     def key(self, name: str) -> bytes:
         return f"o\0bucket/{name}".encode()
 
+    async def settled(self) -> None:
+        """Until nothing is fetched or written any more."""
+        while live := [task for task in self.tasks._live if task is not asyncio.current_task()]:
+            await asyncio.wait(live)
+
     async def entry(self, name: str, wanted: Wanted | None = None, fresh_s: float = 60.0) -> Entry:
         whole = Wanted(0, self.reads.run_blocks - 1)
         return await self.reads.questions.current(
@@ -164,13 +170,19 @@ class Bench:
         return bytes(sink.data)
 
 
+async def _close_beside(store: Store) -> None:
+    """Closes a store without the index, which in one process both must share."""
+    store._index = Mock()
+    await store.close()
+
+
 @asynccontextmanager
 async def two_workers(directory: Path) -> AsyncIterator[tuple[Bench, Bench]]:
     """Two workers of one node in this process, each with a loop's worth of everything but the origin."""
     origin = FakeOrigin()
     async with running(directory) as first, AsyncExitStack() as stack:
         second = open_store(directory, 1, index=first._index)
-        stack.push_async_callback(second.close)
+        stack.push_async_callback(_close_beside, second)
         benches = []
         for slot, store in enumerate((first, second)):
             store.start()
