@@ -127,6 +127,25 @@ class Upload(Payload):
         await self._pieces.aclose()
 
 
+class NoBody(Payload):
+    """The body of a PUT that has none, such as a copy; like `Upload`, never to be sent again."""
+
+    _size = 0
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    @property
+    def consumed(self) -> bool:
+        return True
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return ""
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        pass
+
+
 async def _held_back(body: PutBody) -> AsyncGenerator[bytes, None]:
     """The pieces of `body`, each given out when the one after it, or the end, has come."""
     held, length = b"", 0

@@ -71,7 +71,7 @@ def kind_of(
     region = details.get("Region") or headers.get("x-amz-bucket-region")
     if status in (301, 302, 303, 307, 308) or code in _REDIRECTS:
         return Unsupported(_elsewhere(origin, call, region, details.get("Endpoint")))
-    if code == "AuthorizationHeaderMalformed" and region:
+    if region and (code == "AuthorizationHeaderMalformed" or (status == 400 and not code)):
         return Unsupported(_elsewhere(origin, call, region, None))
     if code in _THROTTLED or status == 429 or (status == 503 and not code):
         return Throttled(f"The origin {origin} asked to slow down.", retry_after_s(headers))

@@ -47,9 +47,10 @@ FLAVOURS: Final[dict[str, Flavour]] = {
     "auto": Flavour(),
     "aws": Flavour(),
     "minio": Flavour(),
-    "ceph": Flavour(),
-    # Cloudflare R2 has no object versions.
-    "r2": Flavour(Capabilities(True, False, True, True, True, True)),
+    # RGW before Tentacle: no trailers, no checksums, no conditions on completes. A newer one is `auto`.
+    "ceph": Flavour(Capabilities(forward=True, versions=True, batch_delete=True)),
+    # Cloudflare R2 has no object versions, and has long refused trailers and some checksums.
+    "r2": Flavour(Capabilities(forward=True, conditional_writes=True, batch_delete=True)),
     # `rclone serve s3`: ignores If-Match and If-None-Match on writes, keeps neither versions nor checksums, stores
     # aws-chunked framing as content, and answers UploadPartCopy with an empty part.
     "rclone": Flavour(Capabilities(forward=True, batch_delete=True), clean_keys=True, copies_parts=False),

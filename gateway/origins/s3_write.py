@@ -48,13 +48,13 @@ async def send_body(
         try:
             answer = await client.finished(call, (200,), Retry.NEVER)
         except Unreachable:
-            if upload.started or call.body is None:
+            if upload.started:
                 raise
             # A connection that the origin had closed before any byte left: nothing can have been stored.
             answer = await client.finished(call, (200,), Retry.NEVER)
     finally:
         await upload.finish()
-    if call.body is not None and not upload.complete:
+    if not upload.complete:
         raise Unreachable("The origin answered before it had the whole body.")
     return answer
 
@@ -75,7 +75,7 @@ def with_body(client: Client, call: Call, body: PutBody, more: Mapping[str, str]
         call,
         headers={**call.headers, **headers},
         payload_hash=STREAMING_UNSIGNED_TRAILER if framed else body.sha256 or UNSIGNED,
-        body=upload if upload.size else None,
+        body=upload,
         answer_s=client.limits.deadline_s,
     )
 

@@ -28,6 +28,7 @@ from tests.origins.hostile import ETAG, Step, answer, error, hell, origin_at
 
 HERE = Remote("bucket", "key")
 TEN = b"0123456789"
+COPIED = b"<CopyObjectResult><ETag>x</ETag></CopyObjectResult>"
 RANGE_2_4 = "Content-Range: bytes 2-4/10"
 
 
@@ -55,6 +56,7 @@ async def test_a_right_range_is_taken() -> None:
         answer(206, b"234", RANGE_2_4, etag=""),
         b"HTTP/1.1 206 X\r\nContent-Range: bytes 2-4/10\r\nContent-Length: 3\r\n\r\n234",
         b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        b"HTTP/1.1 206 X\r\nContent-Range: bytes 2-4/10\r\nX: a\0b\r\nContent-Length: 3\r\n\r\n234",
         b"HTTP/1.1 206 X\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n234",
     ],
 )
@@ -78,7 +80,7 @@ async def test_a_body_cut_short_is_noticed(cut: Step) -> None:
 async def test_chunked_bodies_are_counted_too() -> None:
     head = answer(206, b"", RANGE_2_4).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
     assert await _read_2_4(head + b"3\r\n234\r\n0\r\n\r\n") == b"234"
-    for framed in (b"2\r\n23\r\n0\r\n\r\n", b"4\r\n2345\r\n0\r\n\r\n"):
+    for framed in (b"2\r\n23\r\n0\r\n\r\n", b"4\r\n2345\r\n0\r\n\r\n", b"zz\r\n", b"3\r\n234XX0\r\n\r\n"):
         with pytest.raises(Unreachable):
             await _read_2_4(head + framed)
 
@@ -278,6 +280,21 @@ async def test_a_put_survives_a_connection_that_was_closed_while_idle() -> None:
         await place.served.wait()
         await origin.put(HERE, body(TEN), Conditions())
         assert place.bodies == [TEN, TEN]
+
+
+async def test_a_copy_and_an_empty_body_are_not_repeated_either() -> None:
+    """aiohttp would repeat them on a connection that breaks."""
+    for _ in range(2):
+        async with hell(answer(200), Step(close=True)) as place, origin_at(place) as origin:
+            await origin.put(HERE, body(b""), Conditions())
+            with pytest.raises(Unreachable):
+                await origin.put(HERE, body(b""), Conditions())
+            assert len(place.requests) == 2
+        async with hell(answer(200, COPIED), Step(close=True)) as place, origin_at(place) as origin:
+            await origin.copy(HERE, HERE, {})
+            with pytest.raises(Unreachable):
+                await origin.copy(HERE, HERE, {})
+            assert len(place.requests) == 2
 
 
 async def test_no_header_can_start_another() -> None:

@@ -98,6 +98,8 @@ async def test_list_uploads_and_abort(cloud: Cloud) -> None:
 
 
 async def test_a_torn_part_is_no_part(cloud: Cloud) -> None:
+    if cloud.kind == "localstack":
+        pytest.skip("LocalStack stores what came of a body that was cut off")
     upload_id, _ = await _uploaded(cloud)
     with pytest.raises(TornError):
         await cloud.origin.put_part(cloud.at(), upload_id, 1, torn(FIVE))
@@ -106,6 +108,8 @@ async def test_a_torn_part_is_no_part(cloud: Cloud) -> None:
 
 
 async def test_a_cancelled_part_is_no_part(cloud: Cloud) -> None:
+    if cloud.kind == "localstack":
+        pytest.skip("LocalStack stores what came of a body that was cut off")
     upload_id, _ = await _uploaded(cloud)
     reached = asyncio.Event()
     task = asyncio.ensure_future(
