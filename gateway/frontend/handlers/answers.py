@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import structlog
 
-from gateway.errors import GatewayError
+from gateway.errors import ConditionFailed, GatewayError
 from gateway.frontend.request import Request
 from gateway.model import Conditions
 from gateway.s3.address import Address
@@ -37,6 +38,19 @@ def integer(address: Address, name: str, default: int, maximum: int) -> int:
 def write_conditions(headers: Mapping[str, str]) -> Conditions:
     """The two that S3 knows on writes; dates are ignored there."""
     return Conditions(headers.get("if-match"), headers.get("if-none-match"))
+
+
+@contextmanager
+def naming(conditions: Conditions) -> Iterator[None]:
+    """A failed write says which condition it was, as S3 does: s3fs tells an existing file by it."""
+    try:
+        yield
+    except ConditionFailed as error:
+        pairs = (("If-Match", conditions.if_match), ("If-None-Match", conditions.if_none_match))
+        given = [name for name, value in pairs if value is not None]
+        if len(given) != 1:
+            raise
+        raise S3Error("PreconditionFailed", str(error), extra={"Condition": given[0]}) from None
 
 
 def split_checksums(headers: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[str, str]]]:

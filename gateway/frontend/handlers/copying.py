@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 
 from gateway.errors import GatewayError
-from gateway.frontend.handlers.answers import split_checksums, write_conditions
+from gateway.frontend.handlers.answers import naming, split_checksums, write_conditions
 from gateway.frontend.handlers.multipart import part_number, upload_id_of
 from gateway.frontend.handlers.patience import answer_patiently
 from gateway.frontend.request import Request
@@ -15,7 +15,7 @@ from gateway.objects import copies
 from gateway.objects.context import Services
 from gateway.objects.copies import COPY_SIZE_MAX, Source
 from gateway.s3 import xml_write
-from gateway.s3.conditions import parse_copy_conditions
+from gateway.s3.conditions import NONE, parse_copy_conditions
 from gateway.s3.errors import S3Error
 from gateway.s3.payload import stored_headers
 from gateway.s3.ranges import parse_copy_range
@@ -45,7 +45,8 @@ async def copy_object(services: Services, request: Request) -> None:
     conditions = write_conditions(request.headers)
 
     async def work() -> tuple[bytes, list[tuple[str, str]]]:
-        result = await copies.copy_object(services, source, target, headers, conditions)
+        with naming(NONE if source.conditions else conditions):
+            result = await copies.copy_object(services, source, target, headers, conditions)
         checksums, others = split_checksums(result.headers)
         modified = time.time() if result.last_modified is None else result.last_modified
         return xml_write.copy_object(result.etag, modified, checksums), others

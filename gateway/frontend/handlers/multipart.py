@@ -9,6 +9,7 @@ from gateway.frontend.handlers.answers import (
     answer_empty,
     answer_xml,
     integer,
+    naming,
     split_checksums,
     write_conditions,
 )
@@ -89,7 +90,8 @@ async def complete_upload(services: Services, request: Request) -> None:
     conditions = write_conditions(request.headers)
 
     async def work() -> tuple[bytes, list[tuple[str, str]]]:
-        result = await uploads.complete_upload(services, target, upload_id, parts, headers, conditions)
+        with naming(conditions):
+            result = await uploads.complete_upload(services, target, upload_id, parts, headers, conditions)
         checksums, others = split_checksums(result.headers)
         document = xml_write.complete_upload(
             _location(request), target.bucket, target.key, result.etag, checksums

@@ -47,6 +47,7 @@ async def test_conditions_on_writes(node: Node) -> None:
     first = await node.put("/data/k", b"one", headers={"if-none-match": "*"})
     again = await node.call("PUT", "/data/k", body=b"two", headers={"if-none-match": "*"})
     assert (again.status, again.code) == (412, "PreconditionFailed")
+    assert again.text("Condition") == "If-None-Match"
     await node.put("/data/k", b"three", headers={"if-match": first.headers["etag"]})
     stale = await node.call("PUT", "/data/k", body=b"four", headers={"if-match": first.headers["etag"]})
     assert (stale.status, stale.code) == (412, "PreconditionFailed")
@@ -294,6 +295,7 @@ async def test_completing_under_a_condition(node: Node) -> None:
     parts = [(1, await part(node, "/data/k", upload_id, 1, b"new"))]
     refused = await complete(node, "/data/k", upload_id, parts, if_none_match="*")
     assert (refused.status, refused.code) == (412, "PreconditionFailed")
+    assert refused.text("Condition") == "If-None-Match"
     assert await node.get("/data/k") == b"there"
 
 
