@@ -37,14 +37,15 @@ class Server:
         app: Application,
         limits: Limits,
         node_name: str,
-        threads: Threads,
+        threads: Threads | None,
         context: ssl.SSLContext | None,
         stall_s_max: float = STALL_S_MAX,
     ) -> None:
         self.app = app
         self.limits = limits
         self.loop = asyncio.get_running_loop()
-        self.threads = threads
+        self._own_threads = threads is None
+        self.threads = threads or Threads("sendfile")
         self.tasks = Tasks()
         self.draining = False
         self.stall_s_max = stall_s_max
@@ -121,6 +122,8 @@ class Server:
         self._sweeper.cancel()
         self._cut()
         await self.tasks.close()
+        if self._own_threads:
+            self.threads.close()
 
     def _cut(self) -> None:
         for connection in list(self._connections):
@@ -187,10 +190,11 @@ async def serve(
     threads: Threads | None = None,
     stall_s_max: float = STALL_S_MAX,
 ) -> Server:
-    """Binds and serves. `threads` read what is not in the page cache; they stay the caller's to close. Raises OSError
+    """Binds and serves. `threads` read what is not in the page cache; they stay the caller's to close. Without
+    them the server has its own. Raises OSError
     for a port that cannot be had or TLS files that cannot be used."""
     context = tls.server_context(listen.tls_cert, listen.tls_key) if listen.tls_cert else None
-    server = Server(app, limits, node_name, threads or Threads("sendfile"), context, stall_s_max)
+    server = Server(app, limits, node_name, threads, context, stall_s_max)
     try:
         server.listen(listen)
     except OSError:

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from gateway.aio import Threads
 from gateway.config.schema import Limits, Listen
 from gateway.frontend.exchange import Exchange, HotConnection, RequestHead
 from gateway.frontend.server import Server, serve
@@ -75,6 +74,8 @@ class Tiny:
             connection.answer_files(b"%bContent-Length: %d\r\n\r\n" % (start, size), slices)
         elif name == "/hotshort":
             connection.answer_files(start + b"Content-Length: 1000\r\n\r\n", [(self.files["short"], 0, 1000)])
+        elif name == "/hotbug":
+            raise ZeroDivisionError("a secret text")
         else:
             return False
         return True
@@ -193,12 +194,10 @@ class Door:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self.app = Tiny()
-        threads = Threads("disk", 2)
-        self.server = await serve(self.app, listen, limits, "gw-0", threads, stall_s_max)
+        self.server = await serve(self.app, listen, limits, "gw-0", stall_s_max=stall_s_max)
         self._ready.set_result(None)
         await self._stop.wait()
         await self.server.close()
-        threads.close()
 
     def call(self, coro: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coro, self.loop).result(TIMEOUT_S)

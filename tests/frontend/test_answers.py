@@ -42,7 +42,7 @@ def test_a_file_is_sent_whole_and_read_in_a_thread_when_cold(
         assert client.answer()[2] == b"/hot"
     assert [record.sent for record in door.finished(4)[:3]] == [len(data)] * 3
     assert bool(file.populated) == cold
-    assert all(thread.startswith("disk") and length <= 1 << 20 for _, length, thread in file.populated)
+    assert all(thread.startswith("sendfile") and length <= 1 << 20 for _, length, thread in file.populated)
 
 
 def test_an_exchange_names_request_node_and_outcome(door: Door, data: bytes) -> None:
@@ -119,6 +119,14 @@ def test_a_failing_handler_is_an_internal_error(door: Door, target: bytes) -> No
         client.send(get(b"/hot"))
         assert client.answer()[0] == 200
     assert door.finished(2)[0].error == "InternalError"
+
+
+def test_a_failing_hot_path_cuts_one_connection_only(door: Door) -> None:
+    with door.connect() as other:
+        assert door.ask(get(b"/hotbug")) == b""
+        assert door.finished(1)[0].error
+        other.send(get(b"/hot"))
+        assert other.answer()[0] == 200
 
 
 def test_a_client_that_goes_cancels_a_handler_that_waits_for_something_else(door: Door) -> None:
