@@ -31,6 +31,7 @@ BUCKET_ROWS: Final = (
     Row("PUT", "", "CreateBucket", "s3:CreateBucket"),
     Row("DELETE", "", "DeleteBucket", "s3:DeleteBucket"),
     Row("GET", "policyStatus", "GetBucketPolicyStatus", "s3:GetBucketPolicyStatus"),
+    Row("DELETE", "lifecycle", "DeleteBucketLifecycle", "s3:PutLifecycleConfiguration"),
     Row("DELETE", "policy", "DeleteBucketPolicy", "s3:DeleteBucketPolicy"),
     Row("DELETE", "website", "DeleteBucketWebsite", "s3:DeleteBucketWebsite"),
     *(
@@ -64,7 +65,12 @@ BUCKET_CONFIGURATIONS: Final = (
         True,
     ),
     ("inventory", "BucketInventoryConfiguration", "InventoryConfiguration", True),
-    ("lifecycle", "BucketLifecycleConfiguration", "LifecycleConfiguration", True),
+    (
+        "lifecycle",
+        "BucketLifecycleConfiguration",
+        "LifecycleConfiguration",
+        False,
+    ),  # its DELETE is named otherwise, above
     ("logging", "BucketLogging", "BucketLogging", False),
     ("metrics", "BucketMetricsConfiguration", "MetricsConfiguration", True),
     ("notification", "BucketNotificationConfiguration", "BucketNotification", False),
