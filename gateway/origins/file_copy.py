@@ -24,6 +24,8 @@ def copy_object(
         raise Refused(400, "InvalidRequest", "A copy onto itself must change the metadata.")
     asked = file_meta.stored_headers(headers)
     tree.require_bucket(target.bucket)
+    conditions = Conditions(headers.get("if-match"), headers.get("if-none-match"))
+    tree.check(target, conditions)
     with _opened(tree, source, headers) as (fd, meta):
         # A source whose ETag is not its MD5 (multipart, foreign) is read for one, as S3 does.
         hashed = "-" in meta.etag
@@ -35,7 +37,7 @@ def copy_object(
     checksums = {} if composite else dict(meta.checksums)
     etag = spool.etag if hashed else meta.etag
     record = Record(target.key, etag, asked if replaced else meta.headers, checksums)
-    at = tree.publish(target, spool.fd, spool.path, record, Conditions())
+    at = tree.publish(target, spool.fd, spool.path, record, conditions)
     return WriteResult(etag, checksums, float(at // 10**9))
 
 

@@ -134,6 +134,20 @@ async def test_conditions_on_the_source(node: Node, target: str) -> None:
     assert (await node.call("PUT", target, headers=directive)).code == "InvalidArgument"
 
 
+@pytest.mark.parametrize("target", ["/data2/t", "/other/t"])
+async def test_conditions_on_the_target_of_a_copy(node: Node, target: str) -> None:
+    await node.put("/data/s", b"new")
+    etag = (await node.put(target, b"old")).headers["etag"]
+    source = {"x-amz-copy-source": "data/s"}
+    for condition in ({"if-none-match": "*"}, {"if-match": '"other"'}):
+        got = await node.call("PUT", target, headers={**source, **condition})
+        assert (got.status, got.code) == (412, "PreconditionFailed")
+        assert got.text("Condition").lower() in condition
+    assert await node.get(target) == b"old"
+    assert (await node.call("PUT", target, headers={**source, "if-match": etag})).status == 200
+    assert await node.get(target) == b"new"
+
+
 async def test_a_copy_onto_itself_must_change_something(node: Node) -> None:
     await node.put("/data/on/the/shelf/k", b"x")
     for source in ("data/on/the/shelf/k", "shelf/k"):
