@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from gateway.errors import Unsupported
 from gateway.frontend.handlers.answers import answer_xml
 from gateway.frontend.handlers.forwarding import forward
@@ -11,8 +9,6 @@ from gateway.frontend.request import Request
 from gateway.objects.context import Services
 from gateway.s3.object_headers import http_date
 from gateway.s3.xml_lists import object_attributes, parse_attributes
-
-_PARTS_IN_ETAG = re.compile(r'"[0-9a-f]{32}-([0-9]{1,5})"')
 
 
 async def get_object_attributes(services: Services, request: Request) -> None:
@@ -25,9 +21,8 @@ async def get_object_attributes(services: Services, request: Request) -> None:
     if request.address.get("versionId") not in (None, "null"):
         raise Unsupported(f"The origin {origin.name} keeps no versions.")
     meta = await origin.head(target.remote)
-    parts = _PARTS_IN_ETAG.fullmatch(meta.etag)
     headers = [("Last-Modified", http_date(meta.last_modified))]
     if (version := meta.headers.get("x-amz-version-id")) is not None:
         headers.append(("x-amz-version-id", version))
-    document = object_attributes(meta, wanted, parts_total=int(parts[1]) if parts else None)
+    document = object_attributes(meta, wanted, parts_total=len(meta.parts) or None)
     await answer_xml(request, document, headers)
