@@ -1,7 +1,7 @@
 """The XML bodies that clients send: Delete and CompleteMultipartUpload.
 
 defusedxml refuses DOCTYPE and entities before anything expands; the callers bound the body (the constants
-here), and the root, names and counts are checked. Whatever is not exactly such a body is MalformedXML.
+here), and the depth, the root, names and counts are checked. Whatever is not exactly such a body is MalformedXML.
 Elements are matched by local name, because some clients leave the namespace out.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from xml.etree.ElementTree import ParseError
+from xml.etree.ElementTree import ParseError, TreeBuilder
 
 from defusedxml import DefusedXmlException, ElementTree
 
@@ -28,6 +28,8 @@ DELETE_BYTES_MAX = 2 << 20
 COMPLETE_BYTES_MAX = 4 << 20
 DELETE_KEYS_MAX = 1000
 PARTS_MAX = 10_000
+# Root, entry, field, and one for what a newer client may add. Deep trees cost many times what flat ones do.
+DEPTH_MAX = 4
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _CHECKSUMS = {"Checksum" + name.upper(): HEADER_PREFIX + name for name in SIZES}
@@ -108,13 +110,29 @@ def _part(node: Element) -> Part:
     return Part(int(number), f'"{etag}"', checksums)
 
 
+class _Shallow(TreeBuilder):
+    _depth = 0
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> Element:
+        self._depth += 1
+        if self._depth > DEPTH_MAX:
+            raise ValueError("too deep")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> Element:
+        self._depth -= 1
+        return super().end(tag)
+
+
 def _root(body: bytes, name: str, bytes_max: int) -> Element:
     if len(body) > bytes_max:
         raise S3Error("MalformedXML", "The body is too large.")
     try:
-        root: Element = ElementTree.fromstring(body, forbid_dtd=True)
+        parser = ElementTree.XMLParser(target=_Shallow(), forbid_dtd=True)
+        parser.feed(body)
+        root: Element = parser.close()
     except (ParseError, DefusedXmlException, ValueError, LookupError):
-        # Not well formed, a DOCTYPE or an entity, text that is not in the declared or in a known encoding.
+        # Not well formed, a DOCTYPE or an entity, too deep, text not in the declared or not in a known encoding.
         raise S3Error("MalformedXML") from None
     if _local(root) != name:
         raise S3Error("MalformedXML", f"Expecting {name}.")

@@ -76,8 +76,10 @@ def test_the_names_are_those_of_the_api() -> None:
         assert model.operation_model(name).name == name
 
 
-# Calls that differ from another one in nothing on the wire but a parameter: deprecated forms, and listings.
+# Calls that differ from another one in nothing on the wire but a parameter or the host: deprecated forms, listings.
 SAME_REQUEST = {
+    "ListDirectoryBuckets": "ListBuckets",
+    "ListObjectAnnotations": "GetObjectAnnotation",
     **{f"{verb}BucketNotification": f"{verb}BucketNotificationConfiguration" for verb in ("Get", "Put")},
     **{f"{verb}BucketLifecycle": f"{verb}BucketLifecycleConfiguration" for verb in ("Get", "Put")},
     **{
