@@ -9,9 +9,9 @@
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 CLIENTS := $(basename $(notdir $(wildcard tests/clients/environments/*.txt)))
-# Two processes: the suite waits for servers more than it computes. A file stays on one of them, so that
-# most servers of the suite are started once.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Two processes: the suite waits for servers more than it computes. worksteal gives each a stretch of the suite to
+# begin with, so that tests of one target stay together and most servers are started once.
+PYTEST_ARGS ?= -n 2 --dist worksteal
 
 .PHONY: demo test lint bench clean clients nginx curl
 
