@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.errors import Unsupported
+from gateway.errors import NotFound, Unsupported
 from gateway.origins.base import Capabilities
 
 _S3 = Capabilities(
@@ -26,18 +26,30 @@ _S3 = Capabilities(
 
 @dataclass(frozen=True, slots=True)
 class Flavour:
-    """clean_keys    keys are paths of a file system there: empty, `.` and `..` segments would be folded away, so such
-                     keys are refused; a trailing slash is one too
-    copies_parts     UploadPartCopy works
+    """clean_keys     keys are paths of a file system there, without empty, `.` or `..` segments (a slash at the end
+                      makes an empty one): writing such a key is refused, and there is none to read
+    copies_parts      UploadPartCopy works
+    any_delimiter     listings take any delimiter, not the slash alone
     """
 
     capabilities: Capabilities = _S3
     clean_keys: bool = False
     copies_parts: bool = True
+    any_delimiter: bool = True
 
-    def check_key(self, key: str) -> None:
-        """Raises Unsupported for a key that would share an object with another one."""
-        if self.clean_keys and key and _UNCLEAN.search(key):
+    def holds(self, key: str) -> bool:
+        """Whether an object of this key can exist there; if not, the key might name another one's object. The empty
+        key is the bucket itself."""
+        return not (self.clean_keys and key and _UNCLEAN.search(key))
+
+    def require_held(self, key: str) -> None:
+        """For reads. Raises NotFound."""
+        if not self.holds(key):
+            raise NotFound("The key does not exist.")
+
+    def require_holdable(self, key: str) -> None:
+        """For writes. Raises Unsupported."""
+        if not self.holds(key):
             raise Unsupported("This origin keeps keys as paths: it cannot hold empty, '.' or '..' segments.")
 
 
@@ -52,8 +64,13 @@ FLAVOURS: Final[dict[str, Flavour]] = {
     # Cloudflare R2 has no object versions, and has long refused trailers and some checksums.
     "r2": Flavour(Capabilities(forward=True, conditional_writes=True, batch_delete=True)),
     # `rclone serve s3`: ignores If-Match and If-None-Match on writes, keeps neither versions nor checksums, stores
-    # aws-chunked framing as content, and answers UploadPartCopy with an empty part.
-    "rclone": Flavour(Capabilities(forward=True, batch_delete=True), clean_keys=True, copies_parts=False),
+    # `aws-chunked` as the content's encoding, and answers UploadPartCopy with an empty part.
+    "rclone": Flavour(
+        Capabilities(forward=True, batch_delete=True),
+        clean_keys=True,
+        copies_parts=False,
+        any_delimiter=False,
+    ),
 }
 
 

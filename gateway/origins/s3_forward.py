@@ -40,7 +40,7 @@ class S3Forward:
 
     async def __aenter__(self) -> S3Forward:
         request = self._request
-        self._client.flavour.check_key(request.remote.key)
+        self._client.flavour.require_holdable(request.remote.key)
         headers = {name: value for name, value in request.headers.items() if name not in _NOT_SENT}
         call = Call("forward", request.method, *request.remote, request.query, headers)
         if request.body is not None:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 _LAST_CHARACTER: Final = "\U0010ffff"
+# What S3 lists at most in one page; and how many of them are gone through for one of ours.
+_PAGE_KEYS: Final = 1000
+_ROUNDS_MAX: Final = 100
 # An account has at most some ten thousand buckets, a page a thousand or more.
 _BUCKET_PAGES_MAX: Final = 100
 
@@ -42,6 +45,14 @@ async def page(
 ) -> ListPage:
     if max_keys <= 0:
         return ListPage(())
+    if delimiter not in ("", "/") and not client.flavour.any_delimiter:
+        return await _grouped_here(client, bucket, prefix, delimiter, start_after, max_keys)
+    return await _ask(client, bucket, prefix, delimiter, start_after, max_keys)
+
+
+async def _ask(
+    client: Client, bucket: str, prefix: str, delimiter: str, start_after: str, max_keys: int
+) -> ListPage:
     passed = passed_group(prefix, delimiter, start_after)
     after = start_after if passed is None else passed + _LAST_CHARACTER
     if len(after.encode()) > KEY_BYTES_MAX:
@@ -51,6 +62,35 @@ async def page(
     call = Call("list", "GET", bucket, query=encode_query(query))
     root, _ = await client.document(call, "ListBucket")
     return _page(root, start_after, passed)
+
+
+async def _grouped_here(
+    client: Client, bucket: str, prefix: str, delimiter: str, start_after: str, max_keys: int
+) -> ListPage:
+    """For stores that do not know this delimiter: keys are listed without it and grouped here. A group that goes on
+    past a page is jumped over. After `_ROUNDS_MAX` pages the answer may be short; it says where to go on."""
+    entries: list[ListEntry] = []
+    groups: list[str] = []
+    last = start_after
+    passed = passed_group(prefix, delimiter, start_after)
+    for _ in range(_ROUNDS_MAX):
+        after = last if passed is None else passed + _LAST_CHARACTER
+        found = await _ask(client, bucket, prefix, "", after, _PAGE_KEYS)
+        for entry in found.entries:
+            at = entry.key.find(delimiter, len(prefix))
+            group = None if at < 0 else entry.key[: at + len(delimiter)]
+            if group is not None and group == passed:
+                continue
+            if len(entries) + len(groups) == max_keys:
+                return ListPage(tuple(entries), tuple(groups), last)
+            if group is None:
+                entries.append(entry)
+            else:
+                groups.append(group)
+            passed, last = group, group or entry.key
+        if found.next_after is None:
+            return ListPage(tuple(entries), tuple(groups))
+    return ListPage(tuple(entries), tuple(groups), last)
 
 
 def passed_group(prefix: str, delimiter: str, start_after: str) -> str | None:

@@ -25,7 +25,7 @@ _COPY_RANGE: Final = re.compile(r"bytes=(\d{1,19})-(\d{1,19})")
 
 
 async def create(client: Client, remote: Remote, headers: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
-    client.flavour.check_key(remote.key)
+    client.flavour.require_holdable(remote.key)
     sent = dict(sent_headers(headers, checksums=client.flavour.capabilities.checksums))
     query = encode_query([("uploads", "")])
     call = Call("multipart", "POST", remote.bucket, remote.key, query, sent)
@@ -43,7 +43,7 @@ def _part_call(op: str, remote: Remote, upload_id: str, number: int) -> Call:
 
 
 async def put_part(client: Client, remote: Remote, upload_id: str, number: int, body: PutBody) -> WriteResult:
-    client.flavour.check_key(remote.key)
+    client.flavour.require_holdable(remote.key)
     answer = await send_body(client, _part_call("multipart", remote, upload_id, number), body)
     return write_result(answer.headers)
 
@@ -57,8 +57,8 @@ async def copy_part(
     headers: Mapping[str, str],
     source_version: str | None,
 ) -> WriteResult:
-    client.flavour.check_key(source.key)
-    client.flavour.check_key(target.key)
+    client.flavour.require_held(source.key)
+    client.flavour.require_holdable(target.key)
     if not client.flavour.copies_parts and source_version is None:
         return await _stream_part(client, source, target, upload_id, number, headers)
     call = _part_call("copy", target, upload_id, number)
@@ -102,7 +102,7 @@ async def complete(
     """A complete whose answer was lost is repeated, by us (never with a condition, which its own first try might
     now fail) or by the client. Stores then either answer alike, or know the upload no more: if the object has the
     ETag that these very parts give, the first try had succeeded."""
-    client.flavour.check_key(remote.key)
+    client.flavour.require_holdable(remote.key)
     with_checksums = client.flavour.capabilities.checksums
     document = _document(parts, with_checksums)
     call = Call(
@@ -174,7 +174,7 @@ def multipart_etag(parts: Sequence[Part]) -> str | None:
 
 async def abort(client: Client, remote: Remote, upload_id: str) -> None:
     """Raises Refused (NoSuchUpload), except when an earlier try of this very call may have aborted it."""
-    client.flavour.check_key(remote.key)
+    client.flavour.require_holdable(remote.key)
     call = Call("multipart", "DELETE", remote.bucket, remote.key, encode_query([("uploadId", upload_id)]))
     tries = 0
 
@@ -191,7 +191,7 @@ async def abort(client: Client, remote: Remote, upload_id: str) -> None:
 
 
 async def parts(client: Client, remote: Remote, upload_id: str, after: int, max_parts: int) -> PartPage:
-    client.flavour.check_key(remote.key)
+    client.flavour.require_holdable(remote.key)
     query = [("uploadId", upload_id), ("max-parts", str(max_parts))]
     if after:
         query.append(("part-number-marker", str(after)))

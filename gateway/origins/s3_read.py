@@ -22,7 +22,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 
 async def head(client: Client, remote: Remote) -> ObjectMeta:
-    client.flavour.check_key(remote.key)
+    client.flavour.require_held(remote.key)
     call = Call("head", "HEAD", remote.bucket, remote.key, headers=_asking_for_checksums(client))
     answer = await client.finished(call)
     if answer.length is None:
@@ -63,7 +63,7 @@ class S3Reading:
 
     async def __aenter__(self) -> S3Reading:
         start, stop = self._asked
-        self._client.flavour.check_key(self._call.key)
+        self._client.flavour.require_held(self._call.key)
         if stop is not None and stop <= start:
             raise RangeNotSatisfiable("The range is empty.")
         await self._client.retried(self._open)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 async def put(client: Client, remote: Remote, body: PutBody, conditions: Conditions) -> WriteResult:
-    client.flavour.check_key(remote.key)
+    client.flavour.require_holdable(remote.key)
     call = Call("put", "PUT", remote.bucket, remote.key)
     answer = await send_body(client, call, body, condition_headers(client, conditions))
     return write_result(answer.headers)
@@ -82,7 +82,8 @@ def with_body(client: Client, call: Call, body: PutBody, more: Mapping[str, str]
 
 async def delete(client: Client, remote: Remote, version_id: str | None) -> Mapping[str, str]:
     """S3 answers alike whether there was anything to delete; stores that say 404 mean the same."""
-    client.flavour.check_key(remote.key)
+    if not client.flavour.holds(remote.key):
+        return {}
     query = "" if version_id is None else encode_query([("versionId", version_id)])
     call = Call("delete", "DELETE", remote.bucket, remote.key, query)
     try:
@@ -95,8 +96,8 @@ async def delete(client: Client, remote: Remote, version_id: str | None) -> Mapp
 async def copy(
     client: Client, source: Remote, target: Remote, headers: Mapping[str, str], source_version: str | None
 ) -> WriteResult:
-    client.flavour.check_key(source.key)
-    client.flavour.check_key(target.key)
+    client.flavour.require_held(source.key)
+    client.flavour.require_holdable(target.key)
     call = Call(
         "copy",
         "PUT",

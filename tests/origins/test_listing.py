@@ -63,6 +63,17 @@ async def test_start_after_a_key_and_inside_a_prefix(cloud: Cloud) -> None:
     assert [entry.key for entry in page.entries] == [root + n for n in ("b0", "d e+f", "é")]
 
 
+@pytest.mark.needs("pages")
+@pytest.mark.parametrize("max_keys", [1, 2, 1000])
+async def test_any_delimiter(cloud: Cloud, max_keys: int) -> None:
+    for name in ("a", "b--1", "b--2", "c--", "d-e", "f--g--h"):
+        await cloud.put(b"x", f"/{name}")
+    pages = await _pages(cloud, "--", max_keys)
+    root = cloud.key + "/"
+    assert [p for page in pages for p in page.common_prefixes] == [root + p for p in ("b--", "c--", "f--")]
+    assert [e.key for page in pages for e in page.entries] == [root + "a", root + "d-e"]
+
+
 async def test_an_entry_says_what_head_says(cloud: Cloud) -> None:
     await cloud.put(b"12345")
     entry = (await cloud.origin.list(BUCKET, cloud.key)).entries[0]
