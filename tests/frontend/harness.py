@@ -81,7 +81,7 @@ class Tiny:
         return True
 
     async def handle(self, exchange: Exchange) -> None:
-        name = exchange.head.target.partition("?")[0].strip("/").replace("-", "_")
+        name = exchange.head.target.partition("?")[0].strip("/").partition("/")[0].replace("-", "_")
         self.events.append(f"begin {name}")
         try:
             await getattr(self, f"do_{name}", self.do_echo)(exchange)

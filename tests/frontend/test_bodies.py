@@ -8,8 +8,13 @@ import http.client
 import os
 import socket
 import time
+from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -168,6 +173,30 @@ def test_a_client_that_sends_all_before_it_reads_still_sees_the_refusal(door: Do
     assert answer.getheader("Connection") == "close"
     connection.close()
     door.empty()
+
+
+def _without_expect(request: Any, **_: object) -> None:
+    request.headers.pop("Expect", None)
+
+
+@pytest.mark.parametrize("expects", [True, False])
+def test_boto3_sees_the_refusal_of_a_large_upload(door: Door, tmp_path: Path, expects: bool) -> None:
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{door.port}",
+        region_name="us-east-1",
+        aws_access_key_id="AK",
+        aws_secret_access_key="SK",
+        config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+    )
+    if not expects:
+        s3.meta.events.register("before-send.s3.PutObject", _without_expect)
+    with (tmp_path / "large").open("w+b") as body:
+        body.truncate(128 << 20)
+        with pytest.raises(ClientError) as caught:
+            s3.put_object(Bucket="deny", Key="k", Body=body)
+    s3.close()
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
 
 
 def test_a_body_that_ends_short_is_an_incomplete_body(door: Door) -> None:
