@@ -23,7 +23,6 @@ from gateway.origins.factory import make_origin
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.requests import RequestLog
 
-CACHE_DIR = "cache"
 RUN_DIR = "run"
 _GIB = 2**30
 
@@ -89,7 +88,7 @@ class WorkerApp:
         }
         directory, cache = Path(config.node.data_dir), config.cache
         store = Store.open(
-            directory / CACHE_DIR,
+            config.node.cache_dir,
             cache.capacity,
             cache.segment_size,
             cache.block_size,
@@ -152,5 +151,6 @@ class WorkerApp:
             "slot": self._slot,
             "connections": self._server.connections,
             "fills": len(self._services.reads.fills),
+            "cache": {"blocks": self._store.blocks_count()},
             "admission": self._store.admission.p,
         }

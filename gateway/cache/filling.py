@@ -34,6 +34,8 @@ log = structlog.get_logger()
 
 # After the file system refused bytes, fills are refused at once for this long instead of each failing alone.
 DISK_RETRY_S: Final = 5.0
+# The same when there is no room and nothing that could make some.
+NO_ROOM_RETRY_S: Final = 1.0
 # Others may take the room that was made for us; a fill that finds none for this long goes on uncached.
 ROOM_WAIT_S: Final = 10.0
 # When all that could be evicted is being filled, some of it may be sealed within this time.
@@ -71,7 +73,7 @@ class Filler:
         self.evictor = Evictor(index, changes, writer, segments, self.appender, self._lock, counters)
         self._ahead = int(changes.capacity >= _AHEAD_SEGMENTS_MIN * self.appender.reserved)
         self._room_task: asyncio.Task[bool] | None = None
-        self._disk_full_until = 0.0
+        self._refuse_until = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
@@ -116,7 +118,7 @@ class Filler:
 
     @property
     def refusing(self) -> bool:
-        return self._disk_full_until > time.monotonic()
+        return self._refuse_until > time.monotonic()
 
     async def _with_room(self, call: Any, *args: Any) -> Any:
         if self.refusing:
@@ -137,8 +139,19 @@ class Filler:
         except StoreFull:
             self.counters.reserve_failures += 1
             raise
-        self.counters.reserve_failures += 1
+        self._nothing_to_evict()
         raise StoreFull("the cache is full and nothing in it can be evicted")
+
+    def _nothing_to_evict(self) -> None:
+        """Reads had better go straight for a moment than each find that out for themselves. Where others have
+        filled the file system up, that is a case for the operator."""
+        self.counters.reserve_failures += 1
+        self._refuse_until = time.monotonic() + NO_ROOM_RETRY_S
+        if self.changes.spare() < self.appender.reserved and not self.counters.disk_full:
+            self.counters.disk_full = 1
+            log.error(
+                "no room on the cache's file system, reads go on uncached", directory=str(self._directory)
+            )
 
     async def _room_comes(self) -> bool:
         deadline = time.monotonic() + SEAL_WAIT_S
@@ -156,7 +169,7 @@ class Filler:
 
     def disk_refused(self) -> None:
         """ENOSPC or EIO: fills fail at once for a while; a segment less may help."""
-        self._disk_full_until = time.monotonic() + DISK_RETRY_S
+        self._refuse_until = time.monotonic() + DISK_RETRY_S
         self.counters.disk_full_errors += 1
         if not self.counters.disk_full:
             self.counters.disk_full = 1
@@ -197,8 +210,8 @@ class Filler:
 
     def observe(self, used_bytes: int, spare_bytes: int) -> None:
         """Once a second."""
-        if self.counters.disk_full and self._disk_full_until < time.monotonic():
-            self.counters.disk_full = int(spare_bytes <= 0)
+        if self.counters.disk_full and not self.refusing:
+            self.counters.disk_full = int(spare_bytes < self.appender.reserved)
         ahead = (2 + self._ahead) * self.appender.reserved
         self.has_room = used_bytes + ahead <= self.changes.capacity and ahead <= spare_bytes
 

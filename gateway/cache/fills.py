@@ -236,7 +236,7 @@ class Fills:
         """The whole run, out of `reading` first where there is one; ends every block of it in any case."""
         start = run[0].block * self._store.block_size
         stop = run[-1].block * self._store.block_size + run[-1].length
-        error: GatewayError = Unreachable("The origin broke the object off again and again.")
+        error: GatewayError | None = Unreachable("The origin broke the object off again and again.")
         try:
             at = start if reading is None else await self._pour(entry, run, reading, start)
             for _ in range(RESUMES_MAX + (reading is None)):
@@ -250,6 +250,9 @@ class Fills:
             await self._store.forget(entry.key)  # also what this very body brought may be torn
         except GatewayError as failed:
             error = failed
+        except asyncio.CancelledError:
+            error = None  # this worker ends: whoever still reads goes to the origin himself
+            raise
         finally:
             for fill in run:
                 if not fill.ended:

@@ -152,6 +152,8 @@ class Neighbours:
                 _write(writer, {"id": number, **reply})
         except GatewayError as error:
             _write(writer, {"id": number, "error": encode_error(error)})
+        except Gone:
+            _write(writer, {"id": number, "gone": True})
         except Exception as error:
             log.error("a neighbour's question failed", error=repr(error), exc_info=error)
             _write(writer, {"id": number, "gone": True})

@@ -111,6 +111,7 @@ class Store:
         self.entry = index.entry
         self.lookup = index.lookup
         self.block = index.block
+        self.blocks_count = index.blocks_count
         self.stamp = index.shared.stamp
         self.segment = self._segments.get
 

@@ -130,6 +130,8 @@ class Questions:
                 return _existing(await self._ask(key, wanted, strict_ns))
             except Superseded:
                 continue
+            except Gone:
+                raise Unreachable("The gateway is shutting down.") from None
         raise Unreachable("The object is being replaced faster than it can be read.")
 
     def _serves(self, entry: Entry, fresh_s: float, wanted: Wanted) -> bool:
@@ -183,10 +185,9 @@ class Questions:
             asking.fail(await self._absent(key, asking.started_ns) or error)
         except (GatewayError, Direct) as error:
             asking.fail(error)
-        except BaseException as error:
-            asking.fail(Unreachable("The gateway is shutting down."))
-            if not isinstance(error, asyncio.CancelledError):
-                raise
+        except BaseException:
+            asking.fail(Gone())  # this worker ends, or has a bug: another may still do it
+            raise
         finally:
             if self._running.get(key) is asking:
                 del self._running[key]
