@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from contextlib import suppress
 from typing import Any
 
 from gateway.cache.entry import OBJECT, Extent, decode_entry, decode_extent, stored_key
 from gateway.cache.index import ACTIVE, SEALED, UNSCANNED, decode_content, segment_key, slot_key
 from gateway.cache.store import Store
+from gateway.errors import StoreFull
 
 from .harness import disk_bytes
 
@@ -32,8 +34,21 @@ def entries_of(store: Store) -> dict[bytes, bytes]:
         return dict(txn.cursor().iternext())
 
 
+async def settle(store: Store) -> None:
+    """Waits until background evictions and postponed changes have ended."""
+    filler = store._filler
+    await asyncio.sleep(0)  # what was spawned begins
+    while True:
+        await filler._threads.run(lambda: None)  # it has one thread: what came before has ended
+        if (task := filler._room_task) is None or task.done():
+            break
+        await asyncio.wait([task])
+    with suppress(StoreFull):
+        await store._writer.run(lambda txn: None, must=True)
+
+
 def audit(store: Store) -> None:
-    """The tables agree with each other and with the files, and all of it fits the capacity."""
+    """At a quiet moment (`settle`): tables and files agree with each other, and all of it fits the capacity."""
     index = store._index
     rows = index.segment_rows()
     assert index.number(b"bytes") == sum(row.bytes for row in rows.values())

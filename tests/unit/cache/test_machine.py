@@ -42,7 +42,7 @@ from gateway.cache.startup import Prepared, prepare
 from gateway.cache.store import ABSENT, Entry, Extent, Pending, Store, Superseded
 from gateway.errors import StoreFull
 
-from .audit import audit, blocks_of, die, entries_of
+from .audit import audit, blocks_of, die, entries_of, settle
 from .harness import open_store
 
 T = TypeVar("T")
@@ -337,7 +337,7 @@ class StoreMachine(RuleBasedStateMachine):
                     self.run(self.store.put_block(entry, 0, said.data(0)))
         finally:
             self.disk.left = None
-            self.store._filler._disk_full_until = 0.0  # not waiting until it tries again
+            self.store._filler._refuse_until = 0.0  # not waiting until it tries again
 
     @rule(key=keys, after=st.integers(0, 5), size=st.sampled_from(SIZES))
     def index_refuses(self, key: bytes, after: int, size: int) -> None:
@@ -422,22 +422,8 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def consistent(self) -> None:
         if hasattr(self, "store"):
-            self._settle()
+            self.run(settle(self.store))
             audit(self.store)
-
-    def _settle(self) -> None:
-        """Lets background evictions and postponed changes end: the audit is of a quiet moment."""
-
-        async def settle() -> None:
-            filler = self.store._filler
-            await asyncio.sleep(0)
-            while (task := filler._room_task) is not None and not task.done():
-                await asyncio.wait([task])
-            await filler._threads.run(lambda: None)  # it has one thread: what came before has ended
-            with suppress(StoreFull):
-                await self.store._writer.run(lambda txn: None, must=True)
-
-        self.run(settle())
 
 
 def record_of(path: Path, extent: Extent) -> bytes:
