@@ -55,7 +55,7 @@ keys = st.sampled_from(KEYS)
 blocks = st.integers(0, 3)
 # Which of so many: a choice that does not depend on how many there are, so that failures shrink.
 picks = st.integers(0, 1 << 16)
-EXAMPLES = int(os.environ.get("CACHE_MACHINE_EXAMPLES", "18"))
+EXAMPLES = int(os.environ.get("CACHE_MACHINE_EXAMPLES", "30"))
 STEPS = int(os.environ.get("CACHE_MACHINE_STEPS", "40"))
 SEED = int(os.environ.get("CACHE_MACHINE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 
@@ -322,6 +322,14 @@ class StoreMachine(RuleBasedStateMachine):
         store.touch(extent)
         data = store.read_now(extent, 0, extent.length)
         return None if data is None else bytes(data)
+
+    @rule()
+    def fetch_and_heat(self) -> None:
+        """A hot set: evictions have something to keep."""
+        for key in KEYS:
+            self.fetch(key)
+            for block in range(4):
+                self.read(key, block)
 
     # --- faults
 
