@@ -23,13 +23,14 @@ from gateway.cache.startup import prepare
 from gateway.cache.store import Store
 from gateway.config.schema import IdentityConfig, Statement
 from gateway.frontend.head import parse_head
-from gateway.frontend.hot import HotPath
+from gateway.frontend.hot import _PLAIN, HotPath, _head_bytes
 from gateway.frontend.request import admit_read
 from gateway.model import ObjectMeta
 from gateway.namespace.mounts import Mount, Mounts
 from gateway.namespace.rules import Rule, Rules
 from gateway.objects.context import Services, View
 from gateway.objects.reading import Reads
+from gateway.objects.revalidate import is_fresh
 from gateway.s3.object_headers import wire_lines
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.requests import RequestLog, RequestRecord
@@ -132,6 +133,17 @@ async def main() -> None:
         timed("index lookup", lambda k: services.reads.store.lookup(k, 0, 0), cache_keys)
         timed("hot path", lambda h: hot(connection, h), heads)  # type: ignore[arg-type]
         timed("all, with record and log", whole, wires)
+        entry, extents = services.reads.store.lookup(cache_keys[0], 0, 0)
+        store, record = services.reads.store, connection.record
+        timed("  stamp", lambda _: store.stamp(), heads)
+        timed("  is_fresh", lambda _: is_fresh(entry, 3600.0, now), heads)  # type: ignore[arg-type]
+        timed("  plain headers", lambda h: _PLAIN.issuperset(h.headers), heads)
+        timed("  read_small", lambda _: store.read_small(extents[0], 0, SIZE), heads)  # type: ignore[arg-type]
+        timed("  head of the answer", lambda _: _head_bytes(connection, entry, None, SIZE, b""), heads)  # type: ignore[arg-type]
+        timed("  count", lambda _: services.reads.count("truth", SIZE, 0), heads)
+        timed("  record", lambda _: RequestRecord("0" * 16, "127.0.0.1", "GET", "/"), heads)
+        timed("  finished", lambda _: log.finished(record), heads)
+        timed("  an empty call", lambda _: None, heads)
         if "--profile" in sys.argv:
             with cProfile.Profile() as profile:
                 for wire in wires:

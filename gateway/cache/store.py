@@ -192,6 +192,20 @@ class Store:
             return True
         return access & WRITTEN != 0 and segment.resident(extent.offset, extent.length)
 
+    def sendable(self, extent: Extent, version: int, block: int) -> Segment | Unchecked | None:
+        """What to send the block's bytes from, at the extent's offset; None if they have to be verified first, or are
+        gone. Where `verified` would ask whether they are in the page cache, this leaves it to the sender, who asks
+        that anyway before each piece."""
+        segment = self._segments.get(extent.segment)
+        if segment is None:
+            return None
+        access = segment.access[extent.slot]
+        if access & FREQUENCY != FREQUENCY:
+            segment.access[extent.slot] = access + 1
+        if access & CHECKED:
+            return segment
+        return Unchecked(segment, extent, version, block) if access & WRITTEN else None
+
     def touch(self, extent: Extent) -> None:
         """Counts a use. Without a lock: see `segment.py`."""
         segment = self._segments.get(extent.segment)
@@ -371,6 +385,27 @@ class Store:
     async def _rebuild(self) -> None:
         self.counters.index_rebuilt = 1
         await self._rebuilds.run(self._rebuilder.run)
+
+
+class Unchecked:
+    """A block that this node wrote, to be sent while it is in the page cache; implements `exchange.FileSlice`. Had it
+    left, it would come from the SSD for the first time: then it is checked before a byte of it is sent. `populate`
+    raises OSError when that fails; the next read finds and drops the block."""
+
+    __slots__ = ("_block", "_extent", "_segment", "_version", "fd", "resident")
+
+    def __init__(self, segment: Segment, extent: Extent, version: int, block: int) -> None:
+        self.fd = segment.fd
+        self.resident = segment.resident
+        self._segment = segment  # keeps the descriptor open
+        self._extent = extent
+        self._version = version
+        self._block = block
+
+    def populate(self, offset: int, length: int) -> None:
+        if not _check(self._segment, self._extent, self._version, self._block):
+            raise OSError("a cache block is damaged")
+        self._segment.access[self._extent.slot] |= CHECKED
 
 
 def _check(segment: Segment, extent: Extent, version: int, block: int) -> bool:

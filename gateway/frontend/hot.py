@@ -194,7 +194,7 @@ class HotPath:
                 return False
             connection.answer(_head_bytes(connection, entry, span, length, sums), data)
         else:
-            slices = self._slices(extents[first : last + 1], start, stop)
+            slices = self._slices(entry, extents[first : last + 1], first, start, stop)
             if slices is None:
                 return False
             connection.answer_files(_head_bytes(connection, entry, span, length, sums), slices)
@@ -206,23 +206,18 @@ class HotPath:
         return True
 
     def _slices(
-        self, extents: list[Extent | None], start: int, stop: int
+        self, entry: Entry, extents: list[Extent | None], first: int, start: int, stop: int
     ) -> list[tuple[FileSlice, int, int]] | None:
-        """Where bytes [start, stop) lie, block by block; None unless all are there and checked."""
-        store = self._store
-        position = start - start % self._block_size
+        """Where bytes [start, stop) lie, block by block; None unless all are there and may be sent."""
+        sendable, version, block_size = self._store.sendable, entry.version, self._block_size
         slices: list[tuple[FileSlice, int, int]] = []
-        for extent in extents:
-            if extent is None or not store.verified(extent):
+        for block, extent in enumerate(extents, first):
+            source = None if extent is None else sendable(extent, version, block)
+            if source is None or extent is None:
                 return None
-            segment = store.segment(extent.segment)
-            if segment is None:
-                return None
+            position = block * block_size
             skip = start - position if start > position else 0
-            slices.append((segment, extent.offset + skip, min(extent.length, stop - position) - skip))
-            position += self._block_size
-        for extent in extents:
-            store.touch(extent)  # type: ignore[arg-type]  # the loop above has seen them all
+            slices.append((source, extent.offset + skip, min(extent.length, stop - position) - skip))
         return slices
 
 
