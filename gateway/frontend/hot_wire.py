@@ -5,6 +5,7 @@ In the usual case the kernel takes the answer at once and nothing of it is kept;
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
@@ -12,11 +13,38 @@ from typing import TYPE_CHECKING
 
 from gateway.frontend.exchange import FileSlice
 from gateway.frontend.sending import BLOCKED
-from gateway.frontend.wire import Wire
+from gateway.frontend.wire import BUSY, Wire
 from gateway.telemetry.requests import RequestRecord
 
 if TYPE_CHECKING:
     from gateway.frontend.server import Server
+
+
+class Outbox:
+    """Small answers of one turn of the event loop, sent together at its end. The first of them wakes a client on the
+    same machine, and the others find it awake: waking a sleeping process on another core costs a VM some 10 µs, more
+    than anything else in a small answer. An answer waits for the others of its turn only, at most `ANSWERS_MAX`."""
+
+    ANSWERS_MAX = 32  # of 64 KiB each at most
+
+    __slots__ = ("_answers", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._answers: list[tuple[HotWire, bytes, int]] = []
+
+    def post(self, wire: HotWire, data: bytes, body_length: int) -> None:
+        answers = self._answers
+        answers.append((wire, data, body_length))
+        if len(answers) == 1:
+            self._loop.call_soon(self._send)
+        elif len(answers) >= self.ANSWERS_MAX:
+            self._send()
+
+    def _send(self) -> None:
+        answers, self._answers = self._answers, []
+        for wire, data, body_length in answers:
+            wire.post(data, body_length)
 
 
 class HotWire(Wire):
@@ -44,7 +72,12 @@ class HotWire(Wire):
 
     def answer(self, head: bytes, body: bytes | bytearray = b"") -> None:
         # Joined for one system call; sendmsg of both costs the same at 4 KiB and saves 1.4 of 27 µs at 64 KiB.
-        data = head + body if body else head
+        self.server.outbox.post(self, head + body if body else head, len(body))
+
+    def post(self, data: bytes, body_length: int) -> None:
+        """The outbox sends a whole answer."""
+        if self.state is not BUSY:
+            return  # the client has gone meanwhile
         try:
             sent = self.sock.send(data)
         except BLOCKED:
@@ -53,10 +86,10 @@ class HotWire(Wire):
             self.lost(error)
             return
         if sent == len(data):
-            self.record.sent = len(body)
+            self.record.sent = body_length
             self.ended()
         else:
-            self._head_bytes = len(head)
+            self._head_bytes = len(data) - body_length
             self._passed_before = self.sending.passed - sent
             self.sending.rest(data, sent)
 

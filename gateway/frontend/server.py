@@ -17,6 +17,7 @@ from gateway.aio import Tasks, Threads
 from gateway.config.schema import Limits, Listen
 from gateway.frontend import tls
 from gateway.frontend.connection import Application, Connection
+from gateway.frontend.hot_wire import Outbox
 from gateway.frontend.wire import BUSY
 
 log = structlog.get_logger()
@@ -47,6 +48,7 @@ class Server:
         self._own_threads = threads is None
         self.threads = threads or Threads("sendfile")
         self.tasks = Tasks()
+        self.outbox = Outbox(self.loop)
         self.draining = False
         self.stall_s_max = stall_s_max
         self._context = context
