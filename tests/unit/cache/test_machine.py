@@ -11,7 +11,6 @@ CACHE_MACHINE_EXAMPLES, CACHE_MACHINE_STEPS and CACHE_MACHINE_SEED widen or repe
 from __future__ import annotations
 
 import asyncio
-import errno
 import itertools
 import os
 import random
@@ -20,9 +19,8 @@ import tempfile
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from unittest import mock
 
 import lmdb
@@ -38,15 +36,14 @@ from hypothesis.stateful import (
 from structlog.testing import capture_logs
 
 from gateway.cache.startup import Prepared, prepare
-from gateway.cache.store import ABSENT, Entry, Extent, Pending, Store, Superseded
+from gateway.cache.store import ABSENT, Entry, Pending, Store, Superseded
 from gateway.errors import StoreFull
 
 from .audit import audit, blocks_of, die, entries_of, settle
 from .harness import open_store
+from .origin_model import BLOCK, Answer, Disk, Known, Object, damage_segment, flip, record_of
 
 T = TypeVar("T")
-KIB = 1 << 10
-BLOCK = 32 * KIB
 SHAPE: dict[str, Any] = {"capacity": 4 << 20, "segment_size": 256 << 20, "block_size": BLOCK, "workers": 1}
 KEYS = [b"o\0b/one", b"o\0b/one/two", b"p\0b/one", b"o\0b/" + b"l" * 900, b"o\0b/" + b"l" * 899 + b"m"]
 SIZES = [1, 100, BLOCK, BLOCK + 1, 3 * BLOCK, 4 * BLOCK - 7]
@@ -58,60 +55,6 @@ picks = st.integers(0, 1 << 16)
 EXAMPLES = int(os.environ.get("CACHE_MACHINE_EXAMPLES", "30"))
 STEPS = int(os.environ.get("CACHE_MACHINE_STEPS", "40"))
 SEED = int(os.environ.get("CACHE_MACHINE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
-
-
-class Object(NamedTuple):
-    etag: str
-    size: int
-
-    def length(self, block: int) -> int:
-        return max(0, min(BLOCK, self.size - block * BLOCK))
-
-    def data(self, block: int) -> bytes:
-        return random.Random(f"{self.etag}/{block}").randbytes(self.length(block))
-
-
-@dataclass
-class Known:
-    """One key at the origin: all it ever was, from where on it may be seen, and how often it was forgotten."""
-
-    history: list[Object | None] = field(default_factory=lambda: [None])
-    since: int = 0
-    forgets: int = 0
-
-    @property
-    def now(self) -> Object | None:
-        return self.history[-1]
-
-    @property
-    def visible(self) -> list[Object | None]:
-        return self.history[self.since :]
-
-
-class Answer(NamedTuple):
-    """An origin's answer that is still on its way."""
-
-    key: bytes
-    asked_ns: int
-    said: Object | None
-    forgets: int
-
-
-class Disk:
-    """`os.pwritev` that can be told to fail, half-way."""
-
-    def __init__(self) -> None:
-        self.left: int | None = None  # bytes until ENOSPC
-        self._real = os.pwritev
-
-    def pwritev(self, fd: int, parts: Any, offset: int) -> int:
-        if self.left is None:
-            return self._real(fd, parts, offset)
-        data = b"".join(parts)[: self.left]
-        if not data:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.left -= len(data)
-        return self._real(fd, [data], offset)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -451,38 +394,6 @@ class StoreMachine(RuleBasedStateMachine):
         if hasattr(self, "store"):
             self.run(settle(self.store))
             audit(self.store)
-
-
-def record_of(path: Path, extent: Extent) -> bytes:
-    """All of a record that says anything: three bytes behind the state are free."""
-    if not path.exists():
-        return b""
-    data = path.read_bytes()[extent.offset - extent.lead : extent.offset + extent.length]
-    return data[:5] + data[8:]
-
-
-def flip(path: Path, at: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        byte = file.read(1)
-        if byte:  # not cut away before
-            file.seek(at)
-            file.write(bytes([byte[0] ^ 0x10]))
-
-
-def damage_segment(path: Path, how: str, at: int, end: int) -> None:
-    if not path.exists():
-        return
-    if how == "flip":
-        flip(path, at)
-    elif how == "cut":
-        os.truncate(path, min(at, path.stat().st_size))
-    elif how == "gone":
-        path.unlink()
-    else:  # pages that never reached the disk before a power cut
-        with path.open("r+b") as file:
-            file.seek(at)
-            file.write(bytes(end - at))
 
 
 def test_the_store_agrees_with_a_dictionary_through_faults_and_restarts() -> None:
