@@ -1,4 +1,4 @@
-"""What the machine of `test_machine.py` holds the store against: an origin as a dictionary, a disk that fails, damage."""
+"""What the machine of `test_machine.py` holds the store against: an origin, a disk that fails, damage."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ its key; where the entry says that it has to be validated, only what the origin 
 of another key, version or block, never more than the capacity, and a stop that is clean (or a mere kill) loses
 nothing that was committed.
 
-CACHE_MACHINE_EXAMPLES, CACHE_MACHINE_STEPS and CACHE_MACHINE_SEED widen or repeat a run.
+CACHE_MACHINE_EXAMPLES, _STEPS and _SEED widen or repeat a run.
 """
 
 from __future__ import annotations
@@ -301,10 +301,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.disk.left = room
         try:
             self.flood(count)
-            if self.entries:
-                entry, said = self.entries[-1]
-                with suppress(StoreFull):
-                    self.run(self.store.put_block(entry, 0, said.data(0)))
+            self.put(-1, 0)
         finally:
             self.disk.left = None
             self.store._filler._refuse_until = 0.0  # not waiting until it tries again
