@@ -42,15 +42,10 @@ class FrontDoor:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._services = services
-        self._finished = finished
-        self._hot = hot
+        # Attributes, not methods around them: both are called on every hit.
+        self.finished = finished
+        self.hot = hot
         self._clock = clock
-
-    def hot(self, connection: HotConnection, head: RequestHead) -> bool:
-        return self._hot(connection, head)
-
-    def finished(self, record: RequestRecord) -> None:
-        self._finished(record)
 
     async def handle(self, exchange: Exchange) -> None:
         """Owns the whole answer. Raises nothing but CancelledError."""

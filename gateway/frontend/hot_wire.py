@@ -96,7 +96,8 @@ class HotWire(Wire):
     def answer_files(self, head: bytes, slices: Sequence[tuple[FileSlice, int, int]]) -> None:
         self._head_bytes = len(head)
         self._passed_before = self.sending.passed
-        if self.sending.send_files(head, slices):
+        sending = self.sending
+        if sending.send_one_file(head, *slices[0]) if len(slices) == 1 else sending.send_files(head, slices):
             self.count_sent()
             self.ended()
 

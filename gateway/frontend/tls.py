@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.aio import Threads
+from gateway.frontend.exchange import FileSlice
 from gateway.frontend.sending import BLOCKED, FilePart, FileShort, Sending
 
 TLS_PIECE_BYTES: Final = 128 << 10
@@ -71,6 +72,9 @@ class TlsSending(Sending):
     ) -> None:
         super().__init__(loop, sock, threads, drained, lost)
         self._piece = memoryview(b"")
+
+    def send_one_file(self, head: bytes, source: FileSlice, offset: int, length: int) -> bool:
+        return self.send_files(head, ((source, offset, length),))
 
     def close(self) -> None:
         super().close()
