@@ -88,17 +88,30 @@ def cpu_ns_of(pid: int) -> int:
         return 0
 
 
-def waited_ns(pids: Iterable[int]) -> int:
-    """How long the threads of these processes were ready to run and had no core, so far
-    (/proc/PID/schedstat).
-    """
-    total = 0
+def threads_ns(pids: Iterable[int]) -> dict[str, tuple[int, int]]:
+    """Of each thread of these processes how long it ran, and how long it was ready to run and had no core, so far
+    (/proc/PID/task/TID/schedstat)."""
+    found = {}
     for pid in pids:
         with contextlib.suppress(OSError):
             for thread in Path(f"/proc/{pid}/task").iterdir():
                 with contextlib.suppress(OSError, ValueError, IndexError):
-                    total += int((thread / "schedstat").read_text().split()[1])
-    return total
+                    ran, waited, *_ = (thread / "schedstat").read_text().split()
+                    found[thread.name] = int(ran), int(waited)
+    return found
+
+
+def disturbed_ns(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> int:
+    """For how long the busiest of these threads waited for a core because of others than the rest of them: its wait
+    less all that its siblings ran, which may have kept it waiting on the same core."""
+    spans = [
+        (ran - before.get(name, (0, 0))[0], waited - before.get(name, (0, 0))[1])
+        for name, (ran, waited) in after.items()
+    ]
+    if not spans:
+        return 0
+    ran, waited = max(spans)
+    return max(0, waited - (sum(span[0] for span in spans) - ran))
 
 
 def memory_of(pids: Sequence[int]) -> Memory:

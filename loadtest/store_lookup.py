@@ -63,9 +63,8 @@ async def main() -> None:
         large = [b"aws\0corp-datasets/large/shard-%06d.bin" % i for i in range(LARGE)]
         start = time.perf_counter()
         await fill(store, small, 40 << 10)
-        print(
-            f"{'put_block 40 KiB + install, 64 at once':44} {(time.perf_counter() - start) / OBJECTS * 1e6:7.2f} µs wall"
-        )
+        each_us = (time.perf_counter() - start) / OBJECTS * 1e6
+        print(f"{'put_block 40 KiB + install, 64 at once':44} {each_us:7.2f} µs wall")
         await fill(store, large, 1 << 20)
         report(store, small, large)
     finally:

@@ -71,7 +71,8 @@ async def start(directory: str) -> None:
         await store.rebuild()
         print(f"  rebuilt after {time.perf_counter() - began:.1f} s: {store._index.blocks_count():,} blocks")
     else:
-        assert entry is not None and extents[0] is not None
+        assert entry is not None
+        assert extents[0] is not None
         assert await store.verify(extents[0], entry.version, 0)
         print(
             f"  first hit after {time.perf_counter() - began:.3f} s (prepare {prepared_s:.3f} s),"

@@ -7,12 +7,17 @@ import asyncio
 import shutil
 import subprocess
 import tempfile
+from typing import Any
 
 from gateway.cache.startup import prepare
 from gateway.cache.store import Store
 from loadtest.store_lookup import GIB, fill
 
 OBJECTS = 100_000
+
+
+def _disk_bytes(directory: Any) -> int:
+    return int(subprocess.check_output(["du", "-s", "-B1", directory]).split()[0])
 
 
 async def measure(size: int) -> float:
@@ -27,7 +32,7 @@ async def measure(size: int) -> float:
     finally:
         await store.close()
         prepared.close()
-    taken = int(subprocess.check_output(["du", "-s", "-B1", directory]).split()[0])
+    taken = await asyncio.to_thread(_disk_bytes, directory)
     shutil.rmtree(directory)
     data = OBJECTS * size
     print(

@@ -25,8 +25,10 @@ from gateway.frontend.exchange import FileSlice
 # One sendfile and one question about residency. Larger pieces were not cheaper, and smaller ones let others take
 # their turn sooner.
 PIECE_BYTES: Final = 1 << 20
-# What one client may be sent before the loop turns to the others: 1 to 2 ms of copying.
-TURN_BYTES: Final = 8 << 20
+# What one client may be sent before the loop turns to the others: an eighth of a millisecond of copying.
+TURN_BYTES: Final = 1 << 20
+# What a thread reads from the disk at once: its copying shares the core with the event loop.
+POPULATE_BYTES: Final = 512 << 10
 
 # `send` and `recv` of a non-blocking socket, plain or TLS, would have to wait.
 BLOCKED: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -180,7 +182,7 @@ class Sending:
                 if not item.warm:
                     size = min(item.left, PIECE_BYTES)
                     if not item.source.resident(item.offset, size):
-                        self._populate(item, size)
+                        self._populate(item, min(size, POPULATE_BYTES))
                         return False
                     item.warm = size
                 count = self._send_part(item)
@@ -195,7 +197,9 @@ class Sending:
             budget -= count
             if finished:
                 queue.popleft()
-            elif count == 0 or budget <= 0:
+            elif count == 0:
+                return False
+            if budget <= 0 and queue:
                 return False
         return True
 

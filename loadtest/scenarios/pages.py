@@ -24,7 +24,7 @@ from loadtest import peers
 from loadtest.bench import Bench, Meter, signer_for
 from loadtest.client import Generator, gets
 from loadtest.pattern import key_for
-from loadtest.procs import Server, tree_of, waited_ns
+from loadtest.procs import Server, disturbed_ns, threads_ns, tree_of
 from loadtest.results import Figure, Result
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -69,15 +69,19 @@ def disk_reads(server: Server) -> int:
 
 
 class Quiet:
-    """Whether some processes had a core whenever they wanted one, from now on."""
+    """Whether each of some groups of processes had a core whenever its busiest thread wanted one, from now on."""
 
-    def __init__(self, pids: Sequence[int]) -> None:
-        self._pids = pids
-        self._before = waited_ns(pids)
+    def __init__(self, *groups: Sequence[int]) -> None:
+        self._groups = groups
+        self._before = [threads_ns(pids) for pids in groups]
         self._began = time.monotonic_ns()
 
     def share(self) -> float:
-        return (waited_ns(self._pids) - self._before) / (time.monotonic_ns() - self._began)
+        waited = sum(
+            disturbed_ns(before, threads_ns(pids))
+            for before, pids in zip(self._before, self._groups, strict=True)
+        )
+        return waited / (time.monotonic_ns() - self._began)
 
 
 class Beside:
@@ -112,7 +116,7 @@ class Beside:
     def _idle(self) -> bool:
         with Generator(self.server.port, CONNECTIONS) as generator:
             self._batch(generator)
-            quiet = Quiet([os.getpid(), *tree_of(self.server.process.pid)])
+            quiet = Quiet([os.getpid()], tree_of(self.server.process.pid))
             latencies: array[float] = array("d")
             for _ in range(IDLE_BATCHES):
                 latencies += self._batch(generator)
