@@ -60,6 +60,7 @@ class WorkerApp:
         store: Store,
         neighbours: Neighbours,
         server: Server,
+        hot: HotPath,
     ) -> None:
         self._config = config
         self._slot = slot
@@ -68,6 +69,7 @@ class WorkerApp:
         self._store = store
         self._neighbours = neighbours
         self._server = server
+        self._hot = hot
         self._prices = {origin.name: origin.egress_price_per_gib for origin in config.origins}
 
     @classmethod
@@ -117,9 +119,10 @@ class WorkerApp:
             domain=config.listen.domain,
             reads=reads,
         )
-        door = FrontDoor(services, request_log.finished, HotPath(services))
+        hot = HotPath(services)
+        door = FrontDoor(services, request_log.finished, hot)
         server = await serve(door, config.listen, config.limits, config.node.name)
-        return cls(config, slot, metrics, services, store, neighbours, server)
+        return cls(config, slot, metrics, services, store, neighbours, server, hot)
 
     async def drain(self, timeout_s: float) -> bool:
         """Takes no new requests and lets those under way end. True when none had to be cut."""
@@ -136,6 +139,7 @@ class WorkerApp:
 
     def publish(self, metrics: Metrics) -> None:
         """Figures that somebody else keeps."""
+        self._hot.publish()
         counters = self._store.counters
         for name in counters.__slots__:
             metrics.set(name, getattr(counters, name))

@@ -49,18 +49,53 @@ _PLAIN: Final = _CONDITIONS | frozenset(
 _SIGNING: Final = frozenset({"awsaccesskeyid", "expires", "signature"})
 
 
-class _Known:
-    """`stamp` -1: the index has to be asked. `extents`: of the whole object, up to `BLOCKS_MAX` blocks."""
+# Headers with which a GET is not simply one of the whole object.
+_CHOOSING: Final = _CONDITIONS | {"range"}
 
-    __slots__ = ("admitted", "entry", "extents", "rule", "stamp", "view")
+
+class _Known:
+    """`stamp` -1: the index has to be asked. `extents`: of the whole object, up to `BLOCKS_MAX` blocks.
+
+    `small`: the one small block that is the whole object, for a GET of which the head's end is made in advance:
+    `tail`, and with the stored checksums `tail_sums` (None when nobody has asked the origin for them yet)."""
+
+    __slots__ = (
+        "admitted",
+        "entry",
+        "extents",
+        "op",
+        "origin",
+        "rule",
+        "small",
+        "stamp",
+        "tail",
+        "tail_sums",
+        "view",
+    )
 
     def __init__(self, view: View, admitted: Admitted, rule: Rule) -> None:
+        assert admitted.target is not None
         self.view = view
         self.admitted = admitted
         self.rule = rule
+        self.op = admitted.operation.name
+        self.origin = admitted.target.origin
         self.stamp = -1
         self.entry: Entry | None = None
         self.extents: list[Extent | None] = []
+        self.small: Extent | None = None
+        self.tail = b""
+        self.tail_sums: bytes | None = None
+
+    def found(self, entry: Entry | None, extents: list[Extent | None], stamp: int) -> None:
+        self.entry, self.extents, self.stamp = entry, extents, stamp
+        self.small = None
+        if entry is None or len(extents) != 1 or not 0 < entry.size <= SMALL_MAX or self.op != "GetObject":
+            return
+        self.small = extents[0]
+        self.tail = b"x-gateway-cache: hit\r\nContent-Length: %d\r\n%b\r\n" % (entry.size, entry.wire)
+        sums = entry.checksum_wire
+        self.tail_sums = None if sums == SUMS_UNKNOWN else self.tail[:-2] + sums + b"\r\n"
 
 
 class HotPath:
@@ -73,6 +108,13 @@ class HotPath:
         self._block_size = services.reads.block_size
         self._domain = services.domain
         self._known: dict[str, _Known] = {}
+        self._sent: dict[str, int] = {}  # bytes by origin, not counted yet
+
+    def publish(self) -> None:
+        """Counts what was sent since the last time: on a hit, even a dictionary of metrics costs too much."""
+        sent, self._sent = self._sent, {}
+        for origin, length in sent.items():
+            self._reads.count(origin, length, 0)
 
     def __call__(self, connection: HotConnection, head: RequestHead, /) -> bool:
         headers = head.headers
@@ -99,14 +141,33 @@ class HotPath:
         entry = known.entry
         if entry is None or not is_fresh(entry, known.rule.fresh_s, now):
             return False
+        record = connection.record
+        record.op = known.op
+        record.identity = view.access.name_of(auth.access_key)
+        if known.small is not None and _CHOOSING.isdisjoint(headers):
+            return self._answer_small(connection, known, known.small, headers.get("x-amz-checksum-mode"))
         if not _CONDITIONS.isdisjoint(headers):
             code = check(parse_conditions(headers), entry.etag, entry.last_modified)
             if code is not None:
                 return False
-        record = connection.record
-        record.op = known.admitted.operation.name
-        record.identity = view.access.name_of(auth.access_key)
         return self._answer(connection, head, known, entry)
+
+    def _answer_small(
+        self, connection: HotConnection, known: _Known, extent: Extent, mode: str | None
+    ) -> bool:
+        """The whole of a small object: what a data set of samples is made of."""
+        tail = known.tail if mode is None or mode.lower() != "enabled" else known.tail_sums
+        if tail is None:
+            return False
+        data = self._store.read_small(extent, 0, extent.length)
+        if data is None:
+            return False
+        record = connection.record
+        record.status, record.outcome = 200, "hit"
+        head = b"HTTP/1.1 200 OK\r\n%bx-amz-request-id: %b\r\n%b"
+        connection.answer(head % (connection.base_headers, record.request_id.encode(), tail), data)
+        self._sent[known.origin] = self._sent.get(known.origin, 0) + extent.length
+        return True
 
     def _learn(self, name: str, head: RequestHead, view: View, now: float) -> _Known | None:
         admitted = admit_read(head, view, self._domain, now)
@@ -135,7 +196,7 @@ class HotPath:
             last = min((entry.size - 1) // self._block_size, BLOCKS_MAX - 1)
             block, version = self._store.block, entry.version
             extents += [block(version, number) for number in range(1, last + 1)]
-        known.entry, known.extents, known.stamp = entry, extents, stamp
+        known.found(entry, extents, stamp)
 
     def _answer(self, connection: HotConnection, head: RequestHead, known: _Known, entry: Entry) -> bool:
         headers = head.headers
@@ -198,11 +259,9 @@ class HotPath:
             if slices is None:
                 return False
             connection.answer_files(_head_bytes(connection, entry, span, length, sums), slices)
-        reads, target = self._reads, known.admitted.target
-        assert target is not None
-        reads.count(target.origin, length, 0)
+        self._sent[known.origin] = self._sent.get(known.origin, 0) + length
         if span is not None and stop < entry.size:
-            reads.noted(entry, start, stop)
+            self._reads.noted(entry, start, stop)
         return True
 
     def _slices(
