@@ -56,6 +56,23 @@ def test_nothing_that_a_client_sends_forges_a_line(target: str, method: str, ide
     assert json.loads(json_line(made, "now", 1.0))["path"] == target.partition("?")[0]
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=5e1f",
+        "%3FX-Amz-Signature%3D5e1f",
+        "%253Fx-amz-signature%253D5e1f",
+        "&AWSAccessKeyId=AKID&Signature=5e1f",
+        "%3fsignature=5e1f",
+    ],
+)
+def test_a_presigned_url_whose_question_mark_was_encoded_leaves_no_signature(query: str) -> None:
+    for line in (json_line, logfmt_line):
+        written = line(record("/data/year=2024/key" + query), "now", 1.0)
+        assert "5e1f" not in written
+        assert "/data/year=2024/key" in written
+
+
 @pytest.mark.parametrize("line", [json_line, logfmt_line])
 def test_a_query_with_its_signature_is_never_written(line: object) -> None:
     text = line(record("/data/key?X-Amz-Signature=beef"), "now", 1.0)  # type: ignore[operator]
