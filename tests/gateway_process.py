@@ -98,6 +98,7 @@ class Gateway:
         self.directory = directory
         self.workers = workers
         self.port, self.admin_port = free_port(), free_port()
+        self.token = ""  # of the admin listener
         self.environment = environment or {}
         self.config_file = directory / "gateway.toml"
         self.access_log = directory / "access.log"
@@ -187,7 +188,8 @@ class Gateway:
     def admin(self, path: str, method: str = "GET") -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=10)
         try:
-            connection.request(method, path)
+            headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+            connection.request(method, path, headers=headers)
             response = connection.getresponse()
             return response.status, response.read()
         finally:

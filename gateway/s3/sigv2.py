@@ -21,7 +21,7 @@ from gateway.s3.operations import SELECTING_KEYS
 from gateway.s3.text import percent_decode_bytes
 
 # The query keys that are part of the resource. Sorted by name in the string to sign, values decoded.
-_SIGNED_KEYS = frozenset(
+SIGNED_KEYS = frozenset(
     [
         "accelerate",
         "acl",
@@ -147,18 +147,18 @@ def _covered(headers: Mapping[str, str], items: list[Item]) -> dict[bytes, bytes
 def _refuse_unsigned_selection(items: list[Item]) -> None:
     for key, _ in items:
         name = key.decode("latin-1")
-        if name in SELECTING_KEYS and name not in _SIGNED_KEYS:
+        if name in SELECTING_KEYS and name not in SIGNED_KEYS:
             raise S3Error("AccessDenied", f"SigV2 does not sign {name}; please use SigV4.")
 
 
 def _sub_resources(items: list[Item]) -> bytes:
     """The signed query keys as the string to sign has them. Their values stand there decoded, so that
     `a=1%26versionId%3D2` would read like two keys: a value that imitates a key is refused."""
-    chosen = [(key, value) for key, value in items if key.decode("latin-1") in _SIGNED_KEYS]
+    chosen = [(key, value) for key, value in items if key.decode("latin-1") in SIGNED_KEYS]
     chosen.sort(key=lambda item: item[0])
     for _, value in chosen:
         for part in (value or b"").split(b"&")[1:]:
-            if part.partition(b"=")[0].decode("latin-1") in _SIGNED_KEYS:
+            if part.partition(b"=")[0].decode("latin-1") in SIGNED_KEYS:
                 raise S3Error("AccessDenied", "A query value imitates a signed parameter.")
     if not chosen:
         return b""
