@@ -27,6 +27,8 @@ LINGER_BYTES_MAX: Final = 5 << 30
 LINGER_S_MAX: Final = 30.0
 DRAIN_LINGER_S_MAX: Final = 1.0
 _LINGER_STEP: Final = 1 << 20
+# At once: more than a receive buffer holds.
+_LINGER_TURNS: Final = 16
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -161,17 +163,21 @@ class Wire:
         self.watch()
 
     def linger_on(self) -> None:
-        try:
-            # MSG_TRUNC: TCP drops the bytes instead of copying them; what this returns has the right length only. On
-            # the socket itself: TLS ended with the farewell.
-            count = len(socket.socket.recv(self.sock, _LINGER_STEP, socket.MSG_TRUNC))
-        except BLOCKED:
-            return
-        except OSError:
-            count = 0
-        self._lingered += count
-        if count == 0 or self._lingered > LINGER_BYTES_MAX:
-            self.close()
+        """Drops all that has come. To the last byte: after a reset libuv tells of a socket once and never again, and
+        the kernel hands out what it still holds before it says that there was one."""
+        for _ in range(_LINGER_TURNS):
+            try:
+                # MSG_TRUNC: TCP drops the bytes instead of copying them; what this returns has the right length only.
+                # On the socket itself: TLS ended with the farewell.
+                count = len(socket.socket.recv(self.sock, _LINGER_STEP, socket.MSG_TRUNC))
+            except BLOCKED:
+                return
+            except OSError:
+                count = 0
+            self._lingered += count
+            if count == 0 or self._lingered > LINGER_BYTES_MAX:
+                self.close()
+                return
 
     def close(self) -> None:
         """At once; what waits to be sent is dropped, and nobody is told."""
