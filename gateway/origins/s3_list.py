@@ -6,14 +6,17 @@ on from any key. Keys come percent-encoded (`encoding-type=url`), because XML ca
 S3 shows a common prefix again when a page starts after it (its keys are greater than the prefix itself); the
 protocol here wants it passed. The page then starts after the last key that the prefix can hold, as far as U+10FFFF
 is the last character; what a store shows of it nevertheless is dropped.
+
+A store that does not list in byte order, or shows again what was passed, ends in an error instead of a listing with
+holes or without an end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from gateway.errors import Unreachable
+from gateway.errors import Unreachable, Unsupported
 from gateway.model import (
     BucketEntry,
     ListEntry,
@@ -31,6 +34,8 @@ from gateway.s3.signer import encode_query
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
+
+T = TypeVar("T")
 
 _LAST_CHARACTER: Final = "\U0010ffff"
 # What S3 lists at most in one page; and how many of them are gone through for one of ours.
@@ -104,30 +109,44 @@ def passed_group(prefix: str, delimiter: str, start_after: str) -> str | None:
 def _page(root: Element, start_after: str, passed: str | None) -> ListPage:
     found = s3_xml.fields(root)
     decode = s3_xml.decoder(found.get("EncodingType", "").strip())
-    entries = tuple(_entry(node, decode) for node in s3_xml.children(root, "Contents"))
-    groups = _prefixes(root, decode)
-    last = max([*(entry.key for entry in entries), *groups], key=str.encode, default=None)
+    more = found.get("IsTruncated", "").strip() == "true"
+    entries = _ordered([_entry(node, decode) for node in s3_xml.children(root, "Contents")], _key, more)
+    groups = _ordered(_prefixes(root, decode), str, more)
     after = start_after.encode()
     kept = tuple(entry for entry in entries if entry.key.encode() > after)
     shown = tuple(group for group in groups if group != passed and not _is_before(group, start_after))
-    if found.get("IsTruncated", "").strip() != "true":
+    if not more:
         return ListPage(kept, shown)
-    if last is None or not _advances(last, start_after, passed):
+    ends = [*(entry.key for entry in kept[-1:]), *shown[-1:]]
+    if not ends:
         raise Unreachable("The origin's listing does not get on.")
-    return ListPage(kept, shown, last)
+    return ListPage(kept, shown, max(ends, key=str.encode))
+
+
+def _ordered(items: Sequence[T], key_of: Callable[[T], str], more: bool) -> Sequence[T]:
+    """In byte order. A store with another order has keys on later pages that belong before the last one of this
+    page: asked for what comes after it, they would silently be missing. Raises Unsupported."""
+    keys = [key_of(item).encode() for item in items]
+    if all(map(bytes.__le__, keys, keys[1:])):
+        return items
+    if more:
+        raise Unsupported("This origin does not list in byte order; its pages cannot be put together.")
+    return sorted(items, key=lambda item: key_of(item).encode())
+
+
+def _key(entry: ListEntry) -> str:
+    return entry.key
 
 
 def _is_before(group: str, start_after: str) -> bool:
     return group.encode() <= start_after.encode() and not start_after.startswith(group)
 
 
-def _advances(last: str, start_after: str, passed: str | None) -> bool:
-    return last != passed and (last.encode() > start_after.encode() or start_after.startswith(last))
-
-
 def _entry(node: Element, decode: Callable[[str], str]) -> ListEntry:
     found = s3_xml.fields(node)
-    algorithms = tuple((c.text or "").strip() for c in s3_xml.children(node, "ChecksumAlgorithm"))
+    algorithms: tuple[str, ...] = ()
+    if "ChecksumAlgorithm" in found:
+        algorithms = tuple((c.text or "").strip() for c in s3_xml.children(node, "ChecksumAlgorithm"))
     return ListEntry(
         decode(found.get("Key", "")),
         s3_xml.number(found.get("Size", "")),
@@ -136,7 +155,7 @@ def _entry(node: Element, decode: Callable[[str], str]) -> ListEntry:
         found.get("StorageClass", "").strip() or "STANDARD",
         algorithms,
         found.get("ChecksumType", "").strip() or None,
-        s3_xml.inner(node, "Owner", "ID"),
+        s3_xml.inner(node, "Owner", "ID") if "Owner" in found else None,
     )
 
 

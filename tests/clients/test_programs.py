@@ -5,7 +5,9 @@ target."""
 from __future__ import annotations
 
 import json
+import os
 import random
+import time
 from pathlib import Path
 
 import duckdb
@@ -21,13 +23,16 @@ LARGE = random.Random(5).randbytes(18 * 2**20 + 1)
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A small directory with a file that goes up in parts."""
-    root = tmp_path / "tree"
+    """A small directory with a file that goes up in parts. An hour old: stores tell whole seconds, so `aws s3 sync`
+    takes a file for newer than its own upload in the same second."""
+    root, hour_ago = tmp_path / "tree", time.time() - 3600
     (root / "sub dir").mkdir(parents=True)
     (root / "a.txt").write_bytes(b"a")
     (root / "sub dir" / "b+ü.txt").write_bytes(b"b" * 10_000)
     (root / "empty").write_bytes(b"")
     (root / "large.bin").write_bytes(LARGE)
+    for path in root.rglob("*"):
+        os.utime(path, (hour_ago, hour_ago))
     return root
 
 

@@ -187,6 +187,36 @@ async def test_half_a_listing_is_no_listing(document: bytes) -> None:
             await origin.list("bucket")
 
 
+def _listing(*keys: str, more: bool, groups: tuple[str, ...] = ()) -> Step:
+    contents = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
+    prefixes = "".join(f"<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>" for name in groups)
+    flag = f"<IsTruncated>{str(more).lower()}</IsTruncated>"
+    document = f"<ListBucketResult>{flag}{contents}{prefixes}</ListBucketResult>"
+    return Step(answer(200, document.encode()))
+
+
+@pytest.mark.parametrize(("keys", "groups"), [(("a", "é", "b"), ()), (("a",), ("é/", "b/"))])
+async def test_a_page_out_of_byte_order_is_sorted_or_refused(
+    keys: tuple[str, ...], groups: tuple[str, ...]
+) -> None:
+    """Sorted when it is the whole; but what comes after its greatest key is not the rest."""
+    whole = _listing(*keys, more=False, groups=groups)
+    async with hell(whole, _listing(*keys, more=True, groups=groups)) as place, origin_at(place) as origin:
+        page = await origin.list("bucket", "", "/")
+        assert [entry.key for entry in page.entries] == sorted(keys)
+        assert list(page.common_prefixes) == sorted(groups)
+        with pytest.raises(Unsupported, match="byte order"):
+            await origin.list("bucket", "", "/")
+
+
+@pytest.mark.parametrize("again", ["b", "a"])
+async def test_a_page_that_shows_only_what_was_passed_ends_the_listing_with_an_error(again: str) -> None:
+    steps = [_listing(again, more=True)] * 20
+    async with hell(*steps) as place, origin_at(place, deadline=0.2) as origin:
+        with pytest.raises(Unreachable, match="does not get on"):
+            await origin.list("bucket", start_after="b")
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_redirects_are_not_followed_and_name_the_region(status: int) -> None:
     step = answer(
@@ -199,6 +229,36 @@ async def test_redirects_are_not_followed_and_name_the_region(status: int) -> No
         with pytest.raises(Unsupported, match="region eu-west-3"):
             await read(origin, HERE, 0, None)
         assert len(place.requests) == 1
+
+
+async def test_a_head_signed_for_another_region_names_the_right_one() -> None:
+    step = answer(400, b"", "x-amz-bucket-region: eu-west-3")
+    async with hell(step) as place, origin_at(place) as origin:
+        with pytest.raises(Unsupported, match="region eu-west-3"):
+            await origin.head(HERE)
+
+
+async def test_an_error_before_the_body_was_sent_is_told_at_once() -> None:
+    """And the client's body is let go."""
+    let_go = asyncio.Event()
+
+    async def endless():  # type: ignore[no-untyped-def]
+        try:
+            yield b"1"
+            yield b"2"
+            await asyncio.Event().wait()
+            yield b"3"
+        finally:
+            let_go.set()
+
+    async def refuse(head: str, reader: asyncio.StreamReader) -> bytes:
+        return b""
+
+    async with hell(Step(error(403, "AccessDenied"), close=True)) as place, origin_at(place) as origin:
+        place._body = refuse  # type: ignore[method-assign]
+        with pytest.raises(OriginDenied):
+            await origin.put(HERE, PutBody(3, endless()), Conditions())
+        await let_go.wait()
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "[fd00:ec2::254]", "[::ffff:169.254.169.254]"])
