@@ -62,8 +62,7 @@ async def send_body(
 def with_body(client: Client, call: Call, body: PutBody, more: Mapping[str, str]) -> tuple[Upload, Call]:
     """The body as it goes out, and the call with the headers that belong to it."""
     capabilities = client.flavour.capabilities
-    headers = dict(sent_headers(body.headers, checksums=capabilities.checksums))
-    headers.update(more)
+    headers = {**call.headers, **dict(sent_headers(body.headers, checksums=capabilities.checksums)), **more}
     framed = body.trailer is not None and capabilities.trailers
     if body.trailer is not None and framed:
         coding = headers.get("content-encoding")
@@ -73,7 +72,7 @@ def with_body(client: Client, call: Call, body: PutBody, more: Mapping[str, str]
     upload = Upload(body, framed, client.wire.stall_s, client.limits.pace)
     return upload, replace(
         call,
-        headers={**call.headers, **headers},
+        headers=headers,
         payload_hash=STREAMING_UNSIGNED_TRAILER if framed else body.sha256 or UNSIGNED,
         body=upload,
         answer_s=client.limits.deadline_s,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 from xml.etree.ElementTree import ParseError
@@ -39,14 +40,19 @@ def require(root: Element, name: str) -> Element:
 
 
 def local(node: Element) -> str:
-    return node.tag.rpartition("}")[2]
+    return _local(node.tag)
+
+
+@lru_cache(256)  # a page of a listing has thousands of elements and a dozen names
+def _local(tag: str) -> str:
+    return tag.rpartition("}")[2]
 
 
 def fields(node: Element) -> dict[str, str]:
     """The texts of the children, by name; the first of each name."""
     found: dict[str, str] = {}
     for child in node:
-        found.setdefault(local(child), child.text or "")
+        found.setdefault(_local(child.tag), child.text or "")
     return found
 
 
