@@ -25,9 +25,9 @@ from awscrt.checksums import crc32c
 from gateway.aio import Tasks, Threads
 from gateway.cache.admission import Admission
 from gateway.cache.changes import Changes, Superseded
+from gateway.cache.checking import Unchecked, is_whole
 from gateway.cache.counters import Counters
 from gateway.cache.entry import ABSENT, OBJECT, Entry, Extent
-from gateway.cache.evictor import read_record
 from gateway.cache.filling import Filler
 from gateway.cache.index import Index
 from gateway.cache.layout import (
@@ -344,7 +344,7 @@ class Store:
         segment = self._segments.get(extent.segment)
         if segment is None:
             return False
-        if await self._io.run(_check, segment, extent, version, block):
+        if await self._io.run(is_whole, segment, extent, version, block):
             self.counters.verified_blocks += 1
             segment.access[extent.slot] |= CHECKED
             return True
@@ -385,32 +385,3 @@ class Store:
     async def _rebuild(self) -> None:
         self.counters.index_rebuilt = 1
         await self._rebuilds.run(self._rebuilder.run)
-
-
-class Unchecked:
-    """A block that this node wrote, to be sent while it is in the page cache; implements `exchange.FileSlice`. Had it
-    left, it would come from the SSD for the first time: then it is checked before a byte of it is sent. `populate`
-    raises OSError when that fails; the next read finds and drops the block."""
-
-    __slots__ = ("_block", "_extent", "_segment", "_version", "fd", "resident")
-
-    def __init__(self, segment: Segment, extent: Extent, version: int, block: int) -> None:
-        self.fd = segment.fd
-        self.resident = segment.resident
-        self._segment = segment  # keeps the descriptor open
-        self._extent = extent
-        self._version = version
-        self._block = block
-
-    def populate(self, offset: int, length: int) -> None:
-        if not _check(self._segment, self._extent, self._version, self._block):
-            raise OSError("a cache block is damaged")
-        self._segment.access[self._extent.slot] |= CHECKED
-
-
-def _check(segment: Segment, extent: Extent, version: int, block: int) -> bool:
-    try:
-        found = read_record(segment, extent)
-    except OSError:
-        return False
-    return found is not None and found[0].version == version and found[0].block == block

@@ -37,8 +37,6 @@ from gateway.telemetry.metrics import Metrics
 # Half a stripe: at 40 MB/s a connection brings it in 0.2 s, so eight of them make a cold 64 MiB object one step.
 RUN_BLOCKS: Final = 8
 WINDOW_RUNS: Final = 8
-# Beyond this many blocks x-gateway-cache speaks of the beginning only: a lookup costs 0.7 µs a block.
-JUDGED_BLOCKS: Final = 256
 
 
 class Sink(Protocol):
@@ -243,8 +241,8 @@ class Stream:
 
     @property
     def outcome(self) -> str:
-        """hit, miss or partial, of the blocks looked up so far."""
-        found = [extent is not None for run in self._window for extent in run.extents[:JUDGED_BLOCKS]]
+        """hit, miss or partial: of a window's blocks, for a larger read of its beginning."""
+        found = [extent is not None for run in self._window for extent in run.extents]
         return "hit" if all(found) else "partial" if any(found) else "miss"
 
     async def prime(self) -> None:
