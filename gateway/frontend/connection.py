@@ -221,16 +221,20 @@ class Connection(HotWire):
     # --- everything else
 
     def _start(self, head: RequestHead) -> None:
+        expects = head.current and "expect" in head.headers
         if head.length != 0:
             decoder = ChunkedDecoder() if head.length is None else LengthDecoder(head.length)
             first, self._rest = self._rest, b""
-            expects = head.current and "expect" in head.headers
             self._body = Body(self, decoder, first, expects, self.server.limits.body_rate_min)
         exchange = HttpExchange(self, head, self.record, self._body)
-        self._task = self.server.tasks.spawn(self._run(exchange), "request")
+        self._task = self.server.tasks.spawn(self._run(exchange, expects and head.length == 0), "request")
 
-    async def _run(self, exchange: HttpExchange) -> None:
+    async def _run(self, exchange: HttpExchange, expects_in_vain: bool) -> None:
         try:
+            if expects_in_vain:
+                # There is no body to wait for. But botocore misreads the next answer of a connection that stays open
+                # after it expected a 100 and got none: it skips that answer's status line and waits for a minute.
+                self.proceed()
             await self.app.handle(exchange)
             if not exchange.finished and self.state is not CLOSED:
                 log.error("a handler left its answer unfinished", op=self.record.op)
