@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -50,11 +50,14 @@ class Tasks:
         await asyncio.gather(*live, return_exceptions=True)
 
 
-class Threads:
-    """A bounded pool for blocking calls. Eight threads: enough to keep an SSD's queue busy with 1 MiB reads,
-    few enough that they do not fight the event loop for the GIL."""
+# Enough to keep an SSD's queue busy with 1 MiB reads, few enough that they do not fight the event loop for the GIL.
+THREADS: Final = 8
 
-    def __init__(self, name: str, count: int = 8) -> None:
+
+class Threads:
+    """A bounded pool for blocking calls."""
+
+    def __init__(self, name: str, count: int = THREADS) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:

@@ -190,6 +190,6 @@ def _of_rule(rule: RuleConfig) -> Iterator[tuple[str, str]]:
         yield "ack", 'is of no use without write = "back", which is not in this version'
     if rule.pin:
         yield "pin", "pinning is not in this version"
-    for name in ("ttl", "quota"):
-        if getattr(rule, name):
+    for name in ("ttl", "quota", "read_ahead"):
+        if getattr(rule, name) is not None:
             yield name, f"a {name} of the cache is not in this version; leave it empty"

@@ -16,7 +16,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from gateway.config.units import Duration, Rate, Secret, Size, parse_duration
+from gateway.config.units import Duration, MaybeDuration, MaybeSize, Rate, Secret, Size, parse_duration
 
 
 class Address(NamedTuple):
@@ -137,7 +137,14 @@ class Fleet(Section):
 class OriginConfig(Section):
     """`flavour`: which S3-compatible store this is, when its quirks need telling. `connections_max`: bound of
     requests under way at once, of each worker. `deadline`: of one request with its retries. `allow_link_local`:
-    the endpoint may resolve to a link-local address, where clouds answer with instance credentials."""
+    the endpoint may resolve to a link-local address, where clouds answer with instance credentials.
+
+    access_key, secret_key   gcs: an HMAC key; azure: the storage account's name and its key. Without secret_key the
+                             cloud's own chain of credentials is asked; azure needs the account's name all the same
+    session_token            s3: of temporary keys; gcs: an OAuth access token; azure: a SAS token
+    request_limit            requests per second of the node; 0: none
+    budget                   dollars of egress in a calendar month (UTC), by `egress_price_per_gib`; 0: none
+    budget_action            what happens beyond it: `alert` (a metric and a log line) or `refuse` cold reads, too"""
 
     name: str = ""
     type: str = ""
@@ -153,29 +160,40 @@ class OriginConfig(Section):
     root: str = ""
     egress_price_per_gib: float = Field(default=0.0, ge=0, le=1000)
     bandwidth_limit: Rate = None
+    request_limit: float = Field(default=0.0, ge=0, le=1e6)
+    budget: float = Field(default=0.0, ge=0, le=1e9)
+    budget_action: Literal["alert", "refuse"] = "alert"
     connections_max: int = Field(default=64, ge=1, le=4096)
     deadline: Duration = 60.0
     allow_link_local: bool = False
 
 
 class MountConfig(Section):
-    """`path` `*`: every bucket of the origin under its own name; `remote` is then empty."""
+    """`path` `*`: every bucket of the origin under its own name; `remote` is then empty. `mirror`: further places,
+    each `ORIGIN:BUCKET` or `ORIGIN:BUCKET/PREFIX`, that are read in this order for what the mount's own does not have;
+    writes go to the mount's own alone."""
 
     path: str = ""
     origin: str = ""
     remote: str = ""
     read_only: bool = False
+    mirror: tuple[str, ...] = ()
 
 
 class RuleConfig(Section):
+    """`ttl`: how long after it was fetched an object leaves the cache. `quota`: bytes of cache that all objects under
+    this rule may take together. `pin`: they are not evicted. `read_ahead`: bytes fetched ahead of a sequential reader
+    at most, 0: none; unset, a stripe."""
+
     match: str = ""
     write: Literal["through", "back"] = "through"
     ack: Literal["local", "peer", "origin"] = "peer"
     consistency: Annotated[str, AfterValidator(_consistency)] = "60s"
     cache: bool = True
     pin: bool = False
-    ttl: str = ""
-    quota: str = ""
+    ttl: MaybeDuration = None
+    quota: MaybeSize = None
+    read_ahead: MaybeSize = None
 
     @property
     def fresh_s(self) -> float:

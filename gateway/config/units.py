@@ -59,6 +59,16 @@ def parse_duration(value: object) -> float:
     raise ValueError(f"{value!r} is not a duration; write a number with ms, s, m, h or d, such as 30s")
 
 
+def parse_maybe_size(value: object) -> int | None:
+    """As `parse_size`; an empty text means that nothing is set (0 is a size)."""
+    return None if value in ("", None) else parse_size(value)
+
+
+def parse_maybe_duration(value: object) -> float | None:
+    """As `parse_duration`; an empty text means that nothing is set."""
+    return None if value in ("", None) else parse_duration(value)
+
+
 def format_size(size: int) -> str:
     """The largest binary unit that holds `size` exactly; `parse_size` gives the same number back."""
     for unit in ("PiB", "TiB", "GiB", "MiB", "KiB"):
@@ -96,6 +106,12 @@ def _dump_duration(value: float, info: SerializationInfo) -> float | str:
     return value if on_the_wire(info) else format_duration(value)
 
 
+def _dump_maybe_duration(value: float | None, info: SerializationInfo) -> float | str | None:
+    if on_the_wire(info):
+        return value
+    return "" if value is None else format_duration(value)
+
+
 def _dump_secret(value: SecretStr, info: SerializationInfo) -> str:
     if on_the_wire(info):
         return value.get_secret_value()
@@ -104,5 +120,9 @@ def _dump_secret(value: SecretStr, info: SerializationInfo) -> str:
 
 Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(_dump_size)]
 Rate = Annotated[int | None, BeforeValidator(parse_rate), PlainSerializer(_dump_rate)]
+MaybeSize = Annotated[int | None, BeforeValidator(parse_maybe_size), PlainSerializer(_dump_rate)]
+MaybeDuration = Annotated[
+    float | None, BeforeValidator(parse_maybe_duration), PlainSerializer(_dump_maybe_duration)
+]
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(_dump_duration)]
 Secret = Annotated[SecretStr, PlainSerializer(_dump_secret)]

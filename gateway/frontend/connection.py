@@ -232,8 +232,8 @@ class Connection(HotWire):
     async def _run(self, exchange: HttpExchange, expects_in_vain: bool) -> None:
         try:
             if expects_in_vain:
-                # There is no body to wait for. But botocore misreads the next answer of a connection that stays open
-                # after it expected a 100 and got none: it skips that answer's status line and waits for a minute.
+                # There is no body to wait for. But botocore (until mid-2026) misreads the next answer of a connection
+                # that stays open after it expected a 100 and got none: it skips the status line and waits for a minute.
                 self.proceed()
             await self.app.handle(exchange)
             if not exchange.finished and self.state is not CLOSED:

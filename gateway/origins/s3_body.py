@@ -3,6 +3,9 @@
 A piece goes out only when the next one is there, or the end: so whatever the body's iterator raises, at its end at
 the latest, the origin has fewer bytes than Content-Length announced, and stores nothing. Memory: two pieces.
 
+A small body goes out as one piece: an origin that refuses at once, as conditional writes are, and closes with bytes
+unread makes the next write fail, and the answer that came before is then lost.
+
 With a trailing checksum the body is framed as aws-chunked (S3 API Reference, "Signature Calculations … Including
 Trailing Headers"), in frames of 1 MiB, botocore's size; S3 wants 8 KiB at least. All lengths are known beforehand,
 so Content-Length is sent and no Transfer-Encoding.
@@ -24,6 +27,8 @@ from gateway.origins.base import PutBody
 from gateway.s3.checksums import HEADER_PREFIX, SIZES
 
 FRAME_BYTES: Final = 1 << 20
+# Pieces of so small a body are joined: less than a socket's send buffer, so it leaves with the head in one go.
+JOINED_BYTES_MAX: Final = 64 << 10
 
 
 class Upload(Payload):
@@ -94,6 +99,11 @@ class Upload(Payload):
 
     async def _write_framed(self, writer: AbstractStreamWriter, name: str, value: Callable[[], str]) -> None:
         left, room = self._body.length, 0
+        if left <= JOINED_BYTES_MAX:
+            whole = b"".join([piece async for piece in self._all()])
+            frame = b"%x\r\n%b\r\n" % (left, whole) if whole else b""
+            await self._send(writer, frame + _end_of_frames(name, value()))
+            return
         async for piece in self._all():
             view = memoryview(piece)
             while view:
@@ -106,7 +116,7 @@ class Upload(Payload):
                 await self._send(writer, part)
                 if not room:
                     await self._send(writer, b"\r\n")
-        await self._send(writer, b"0\r\n%s:%s\r\n\r\n" % (name.encode(), value().encode()))
+        await self._send(writer, _end_of_frames(name, value()))
 
     async def _send(self, writer: AbstractStreamWriter, piece: bytes | memoryview) -> None:
         await self._pace(len(piece))
@@ -147,13 +157,17 @@ class NoBody(Payload):
 
 
 async def _held_back(body: PutBody) -> AsyncGenerator[bytes, None]:
-    """The pieces of `body`, each given out when the one after it, or the end, has come."""
+    """The pieces of `body`, each given out when the one after it, or the end, has come; a small body whole."""
     held, length = b"", 0
+    joined = body.length <= JOINED_BYTES_MAX
     async for piece in body.chunks:
         length += len(piece)
         if length > body.length:
             raise Refused(400, "IncompleteBody", f"The body is longer than its {body.length} bytes.")
         if not piece:
+            continue
+        if held and joined:
+            held += piece
             continue
         if held:
             yield held
@@ -162,6 +176,10 @@ async def _held_back(body: PutBody) -> AsyncGenerator[bytes, None]:
         raise Refused(400, "IncompleteBody", f"The body has {length} of {body.length} bytes.")
     if held:
         yield held
+
+
+def _end_of_frames(name: str, value: str) -> bytes:
+    return b"0\r\n%b:%b\r\n\r\n" % (name.encode(), value.encode())
 
 
 def framed_length(length: int, trailer: str) -> int:

@@ -244,10 +244,10 @@ async def test_an_error_before_the_body_was_sent_is_told_at_once() -> None:
 
     async def endless():  # type: ignore[no-untyped-def]
         try:
-            yield b"1"
-            yield b"2"
+            yield bytes(100_000)
+            yield bytes(100_000)
             await asyncio.Event().wait()
-            yield b"3"
+            yield bytes(100_000)
         finally:
             let_go.set()
 
@@ -257,8 +257,27 @@ async def test_an_error_before_the_body_was_sent_is_told_at_once() -> None:
     async with hell(Step(error(403, "AccessDenied"), close=True)) as place, origin_at(place) as origin:
         place._body = refuse  # type: ignore[method-assign]
         with pytest.raises(OriginDenied):
-            await origin.put(HERE, PutBody(3, endless()), Conditions())
+            await origin.put(HERE, PutBody(300_000, endless()), Conditions())
         await let_go.wait()
+
+
+async def test_a_small_body_leaves_with_its_head_in_one_piece() -> None:
+    """So a refusal, and the reset of an origin that leaves the rest unread, cannot come between."""
+    lengths: list[int] = []
+
+    async def pieces():  # type: ignore[no-untyped-def]
+        for _ in range(1000):
+            yield b"piece"
+            await asyncio.sleep(0)
+
+    async def whole(head: str, reader: asyncio.StreamReader) -> bytes:
+        lengths.append(len(reader._buffer))  # type: ignore[attr-defined]
+        return await reader.readexactly(5000)
+
+    async with hell(answer(200, b"", 'ETag: "e"')) as place, origin_at(place) as origin:
+        place._body = whole  # type: ignore[method-assign]
+        await origin.put(HERE, PutBody(5000, pieces()), Conditions())
+        assert lengths == [5000]
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "[fd00:ec2::254]", "[::ffff:169.254.169.254]"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import threading
 from contextlib import suppress
 from typing import Any
 
+from gateway.aio import THREADS
 from gateway.cache.entry import OBJECT, Extent, decode_entry, decode_extent, stored_key
 from gateway.cache.index import ACTIVE, SEALED, UNSCANNED, decode_content, segment_key, slot_key
 from gateway.cache.store import Store
@@ -43,6 +45,9 @@ async def settle(store: Store) -> None:
         if (task := filler._room_task) is None or task.done():
             break
         await asyncio.wait([task])
+    # Seals run in the store's pool. Once as many calls as it has threads have met, all earlier ones have ended.
+    together = threading.Barrier(THREADS)
+    await asyncio.gather(*(store._io.run(together.wait) for _ in range(THREADS)))
     with suppress(StoreFull):
         await store._writer.run(lambda txn: None, must=True)
 
