@@ -18,8 +18,7 @@ from gateway.namespace.mounts import Mount, Mounts
 from gateway.namespace.rules import Rule, Rules
 from gateway.objects.context import Services, View
 from gateway.objects.reading import Reads
-from gateway.origins.base import Origin
-from gateway.origins.factory import make_origin
+from gateway.origins.factory import make_origins
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.requests import RequestLog
 
@@ -85,9 +84,7 @@ class WorkerApp:
         """Raises CacheUnusable, OSError (the port), GatewayError."""
         tasks, threads = Tasks(), Threads("digests")
         meter = OriginMeter(metrics)
-        origins: dict[str, Origin] = {
-            origin.name: make_origin(origin, meter, workers) for origin in config.origins
-        }
+        origins = make_origins(config, meter, workers)
         directory, cache = Path(config.node.data_dir), config.cache
         store = Store.open(
             config.node.cache_dir,

@@ -1,8 +1,8 @@
-"""From one `[[origins]]` entry to an Origin, for the composition root."""
+"""From the config's `[[origins]]` to Origins, for the composition root."""
 
 from __future__ import annotations
 
-from gateway.config.schema import OriginConfig
+from gateway.config.schema import Config, OriginConfig
 from gateway.errors import Unsupported
 from gateway.origins.base import Observer, Origin, Unobserved
 from gateway.origins.file import FileOrigin
@@ -14,6 +14,11 @@ from gateway.origins.s3_credentials import CredentialSource, DefaultChain, Fixed
 from gateway.origins.s3_endpoint import endpoint_of
 from gateway.origins.s3_flavours import flavour_of
 from gateway.origins.s3_http import Wire
+
+
+def make_origins(config: Config, observer: Observer | None = None, workers: int = 1) -> dict[str, Origin]:
+    """Every origin that a view of `config` may name. Raises Unsupported."""
+    return {origin.name: make_origin(origin, observer, workers) for origin in config.origins}
 
 
 def make_origin(config: OriginConfig, observer: Observer | None = None, workers: int = 1) -> Origin:
