@@ -41,6 +41,11 @@ class OriginDenied(GatewayError):
     """The origin refused the gateway's own credentials. Never cached, never retried."""
 
 
+class BudgetSpent(GatewayError):
+    """The origin's budget of this month is spent, and by its config it gives out no more data. The text is one
+    sentence for the client: which origin, and until when."""
+
+
 class Refused(GatewayError):
     """The origin answered with an S3 error that the client should see as it is (NoSuchUpload, InvalidPart, …)."""
 

@@ -1,12 +1,13 @@
-"""An origin that is not spoken to over HTTP, counted and paced as one: each call as one request with the status that
-S3 would have given it, bodies as bytes moved."""
+"""An origin that is not spoken to over our own HTTP client, limited and counted as if it were: each call is one
+request, with the status that S3 would have given it, and has its place inside (`limits.py`) until it has ended, a read
+until its body has; bodies are bytes moved."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from gateway.errors import (
     Changed,
@@ -18,6 +19,7 @@ from gateway.errors import (
     RangeNotSatisfiable,
     Refused,
     Throttled,
+    Unreachable,
     Unsupported,
 )
 from gateway.model import (
@@ -36,6 +38,8 @@ from gateway.origins.base import ForwardRequest, ForwardResponse, Observer, Orig
 from gateway.origins.limits import Limits
 
 T = TypeVar("T")
+# What comes is counted at least this often, so that a budget is not overrun by one huge body.
+COUNTED_BYTES: Final = 4 << 20
 
 _STATUS: Final[tuple[tuple[type[GatewayError], str], ...]] = (
     (NotFound, "404"),
@@ -56,20 +60,27 @@ def status_of(error: BaseException) -> str:
 
 
 class ObservedReading:
-    """`count`: the bytes that were given out."""
+    """`tell` before it is let go of: what came since the last time is then counted, too."""
 
-    def __init__(self, reading: Reading, limits: Limits) -> None:
+    def __init__(self, reading: Reading, limits: Limits, moved: Callable[[int], None]) -> None:
         self.meta, self.start, self.stop = reading.meta, reading.start, reading.stop
-        self.count = 0
+        self._count = 0
         self._reading = reading
         self._limits = limits
+        self._moved = moved
 
     async def chunks(self) -> AsyncIterator[bytes]:
         async for piece in self._reading.chunks():
-            self.count += len(piece)
+            self._count += len(piece)
+            if self._count >= COUNTED_BYTES:
+                self.tell()
             if self._limits.paced:
                 await self._limits.pace(len(piece))
             yield piece
+
+    def tell(self) -> None:
+        count, self._count = self._count, 0
+        self._moved(count)
 
 
 class Observed:
@@ -80,12 +91,39 @@ class Observed:
         self._observer = observer
         self._limits = limits
 
-    async def _counted(self, op: str, call: Awaitable[T]) -> T:
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    async def _counted(self, op: str, call: Coroutine[Any, Any, T]) -> T:
+        epoch = await self._enter(call)
+        try:
+            return await self._asked(op, call, epoch)
+        finally:
+            self._limits.leave()
+
+    async def _enter(self, call: Coroutine[Any, Any, T]) -> int:
+        """A call that may not begin is not counted: nothing has been asked."""
+        try:
+            return await self._limits.enter()
+        except BaseException:
+            call.close()
+            raise
+
+    async def _asked(self, op: str, call: Coroutine[Any, Any, T], epoch: int) -> T:
+        limits = self._limits
         try:
             result = await call
         except BaseException as error:
             self._observer.request(self.name, op, status_of(error))
+            if isinstance(error, Throttled):
+                limits.throttled(epoch)
+            elif isinstance(error, Unreachable):
+                limits.failed()
+            elif isinstance(error, GatewayError):
+                limits.succeeded()
             raise
+        limits.succeeded()
         self._observer.request(self.name, op, "200")
         return result
 
@@ -111,17 +149,27 @@ class Observed:
     async def _get(
         self, remote: Remote, start: int, stop: int | None, if_match: str | None
     ) -> AsyncIterator[Reading]:
+        self._limits.require_budget()
         context = self._origin.get(remote, start, stop, if_match=if_match)
-        reading = ObservedReading(await self._counted("get", context.__aenter__()), self._limits)
+        opening = context.__aenter__()
+        epoch = await self._enter(opening)
         try:
-            yield reading
-        except BaseException as error:
-            await context.__aexit__(type(error), error, error.__traceback__)
-            raise
-        else:
-            await context.__aexit__(None, None, None)
+            opened = await self._asked("get", opening, epoch)
+            reading = ObservedReading(opened, self._limits, self._received)
+            try:
+                yield reading
+            except BaseException as error:
+                await context.__aexit__(type(error), error, error.__traceback__)
+                raise
+            else:
+                await context.__aexit__(None, None, None)
+            finally:
+                reading.tell()
         finally:
-            self._observer.moved(self.name, "in", reading.count)
+            self._limits.leave()
+
+    def _received(self, count: int) -> None:
+        self._observer.moved(self.name, "in", count)
 
     async def put(self, remote: Remote, body: PutBody, conditions: Conditions) -> WriteResult:
         sent = replace(body, chunks=self._sent(body))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gateway.errors import (
+    BudgetSpent,
     Changed,
     ConditionFailed,
     GatewayError,
@@ -65,6 +66,7 @@ _PLAIN: tuple[tuple[type[GatewayError], str], ...] = (
     (Changed, "PreconditionFailed"),
     (ConditionFailed, "PreconditionFailed"),
     (OriginDenied, "AccessDenied"),
+    (BudgetSpent, "AccessDenied"),
     (Unsupported, "NotImplemented"),
 )
 
