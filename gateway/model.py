@@ -55,9 +55,9 @@ class Conditions:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ListEntry:
-    """One key of a listing. `headers`-like details that only some origins know stay optional."""
+class ListEntry(NamedTuple):
+    """One key of a listing. `headers`-like details that only some origins know stay optional. A tuple, because a page
+    makes a thousand of them."""
 
     key: str
     size: int

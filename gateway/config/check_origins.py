@@ -1,7 +1,8 @@
-"""Mistakes in `[[origins]]` and `[[mounts]]`."""
+"""Mistakes in `[[origins]]`."""
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import re
@@ -10,10 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.config.mistakes import Mistake
-from gateway.config.schema import Config, MountConfig, OriginConfig
-from gateway.namespace.mounts import EVERY_BUCKET, Mount
-from gateway.s3.address import check_bucket
-from gateway.s3.errors import S3Error
+from gateway.config.schema import Config, OriginConfig
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 NAME_TEXT: Final = (
@@ -50,10 +48,12 @@ def _of_origin(origin: OriginConfig) -> Iterator[tuple[str, str]]:
         yield from _of_file(origin)
     elif origin.type == "s3":
         yield from _of_s3(origin)
+    elif origin.type == "gcs":
+        yield from _of_gcs(origin)
     elif origin.type in ("gcs", "azure"):
-        yield "type", f'"{origin.type}" is not in this version; "s3" and "file" are'
+        yield "type", f'"{origin.type}" is not in this version; "s3", "gcs" and "file" are'
     else:
-        yield "type", 'must be "s3" or "file"'
+        yield "type", 'must be "s3", "gcs" or "file"'
 
 
 def _of_file(origin: OriginConfig) -> Iterator[tuple[str, str]]:
@@ -88,6 +88,44 @@ def _of_s3(origin: OriginConfig) -> Iterator[tuple[str, str]]:
         yield "session_token", "is of no use without access_key and secret_key"
 
 
+def _of_gcs(origin: OriginConfig) -> Iterator[tuple[str, str]]:
+    if origin.root:
+        yield "root", 'is of no use to an origin of type "gcs"'
+    if origin.flavour != "auto":
+        yield "flavour", 'is of no use to an origin of type "gcs"'
+    secret, token = (bool(key.get_secret_value()) for key in (origin.secret_key, origin.session_token))
+    if bool(origin.access_key) != secret:
+        missing, given = ("access_key", "secret_key") if secret else ("secret_key", "access_key")
+        yield missing, f"is needed together with {given}: an HMAC key has both"
+    elif token and secret:
+        yield "session_token", "is an OAuth token, and access_key and secret_key are an HMAC key: one of them"
+    elif not token and not secret and not _installed("google.auth"):
+        yield "type", "without keys Google's own chain is asked, which needs: pip install 's3-training-gateway[gcs]'"
+    if origin.endpoint and (why := _endpoint_mistake(origin)):
+        yield "endpoint", why
+    elif not secret and _in_the_clear(origin.endpoint):
+        yield "endpoint", "must be https://, or every request would show the OAuth token to the network"
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package above it
+        return False
+
+
+def _in_the_clear(endpoint: str) -> bool:
+    url = urlsplit(endpoint)
+    return url.scheme == "http" and not _loopback(url.hostname or "")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _endpoint_mistake(origin: OriginConfig) -> str:
     try:
         url = urlsplit(origin.endpoint)
@@ -95,7 +133,7 @@ def _endpoint_mistake(origin: OriginConfig) -> str:
     except ValueError:
         return "is not a URL"
     if url.scheme not in ("http", "https") or not host:
-        return "must be a URL with http:// or https:// and a host; leave it empty for AWS itself"
+        return "must be a URL with http:// or https:// and a host; leave it empty for the cloud itself"
     if url.username is not None or url.password is not None:
         return "must hold no user or password: use access_key and secret_key_env"
     if url.path not in ("", "/") or url.query or url.fragment:
@@ -112,50 +150,3 @@ def _link_local(host: str) -> bool:
         return ipaddress.ip_address(host.partition("%")[0]).is_link_local
     except ValueError:
         return False
-
-
-def mount_mistakes(config: Config) -> Iterator[Mistake]:
-    known = {origin.name for origin in config.origins}
-    # With a wrong name among the origins, a mount's origin may well be that one: one mistake, one line.
-    certain = all(NAME.fullmatch(name) for name in known)
-    for number, mount in enumerate(config.mounts):
-        for name, text in _of_mount(mount):
-            yield Mistake(f"mounts[{number}].{name}", text)
-        if not mount.origin:
-            yield Mistake(f"mounts[{number}].origin", "must be written: the name of one of [[origins]]")
-        elif mount.origin not in known and certain:
-            names = ", ".join(sorted(known)) or "none"
-            text = f'there is no origin "{mount.origin}"; known: {names}'
-            yield Mistake(f"mounts[{number}].origin", text)
-    paths = (Mount.parse(mount.path, "", "").path for mount in config.mounts)
-    for number, first in twice(paths):
-        text = f'"{config.mounts[number].path}" is the path of mounts[{first}] already'
-        yield Mistake(f"mounts[{number}].path", text)
-
-
-def _of_mount(mount: MountConfig) -> Iterator[tuple[str, str]]:
-    if mount.path == EVERY_BUCKET:
-        if mount.remote:
-            yield "remote", 'must be empty for path "*": every bucket keeps its own name'
-        return
-    if not mount.path:
-        yield "path", 'must be written: a bucket, bucket/prefix, or "*" for every bucket of the origin'
-    elif why := _bucket_mistake(mount.path):
-        yield "path", why
-    if not mount.remote:
-        yield "remote", "must be written: the origin's bucket, or bucket/prefix"
-    elif why := _bucket_mistake(mount.remote):
-        yield "remote", why
-
-
-def _bucket_mistake(path: str) -> str:
-    bucket = path.partition("/")[0]
-    if "*" in path or "?" in path:
-        return 'takes no wildcards but a lone "*"'
-    if "\0" in path:
-        return "must not hold a NUL"
-    try:
-        check_bucket(bucket)
-    except S3Error:
-        return f'"{bucket}" cannot be the name of a bucket (3 to 63 letters, digits, dots, dashes or underscores)'
-    return ""

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from gateway.config.check_identities import identity_mistakes
-from gateway.config.check_origins import mount_mistakes, origin_mistakes
+from gateway.config.check_mounts import mount_mistakes
+from gateway.config.check_origins import origin_mistakes
 from gateway.config.mistakes import Mistake
 from gateway.config.schema import Address, Config, Fleet, RuleConfig, Section, Writeback
 from gateway.config.units import format_size

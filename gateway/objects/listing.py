@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from gateway.errors import NoSuchBucket, Unsupported
 from gateway.model import ListPage, VersionEntry, VersionPage
 from gateway.objects.context import Services, View
-from gateway.objects.spans import Part, Span, merge, parts, sole, visible
+from gateway.objects.spans import Part, Span, parts, sole, visible
+from gateway.origins.list_merge import merge
 
 # A page that is empty because a deeper mount hides all of it is asked for again from its end. Each round skips a
 # whole hidden range, so a handful is plenty; beyond it the client gets an empty, truncated page and asks on.

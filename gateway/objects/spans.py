@@ -7,11 +7,11 @@ fixed prefix, so both have the same UTF-8 byte order and a position in one is a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from gateway.errors import Unsupported
-from gateway.model import ListEntry, ListPage
+from gateway.model import ListPage
 
 # Greater than every key that goes on after a prefix in practice (no UTF-8 text sorts after U+10FFFF).
 _LAST = "\U0010ffff"
@@ -120,7 +120,7 @@ def visible(part: Part, page: ListPage) -> ListPage:
     span = part.span
     if part.folded is not None:
         return ListPage((), (part.folded,) if page.entries else ())
-    entries = (replace(entry, key=span.to_virtual(entry.key)) for entry in page.entries)
+    entries = (entry._replace(key=span.to_virtual(entry.key)) for entry in page.entries)
     prefixes = (span.to_virtual(prefix) for prefix in page.common_prefixes)
     return ListPage(
         tuple(entry for entry in entries if not span.hides(entry.key)),
@@ -134,42 +134,3 @@ def _past_shadows(span: Span, after: str) -> str:
         if after.startswith(shadow):
             return shadow + _LAST
     return after
-
-
-def merge(pages: Sequence[ListPage], max_keys: int) -> ListPage:
-    """One page out of one page of each span. Nothing behind the point where some span's page was cut may be
-    shown yet: that span may have more in front of it. An empty result with a `next_after` means: ask again."""
-    cuts = [page.next_after for page in pages if page.next_after is not None]
-    bound = min(map(order, cuts), default=None)
-    items = sorted(_items(pages), key=lambda item: order(item[0]))
-    reachable = _distinct(item for item in items if bound is None or order(item[0]) <= bound)
-    shown = reachable[:max_keys]
-    more = bound is not None or len(reachable) > max_keys
-    next_after = None
-    if len(reachable) > max_keys:
-        next_after = shown[-1][0]
-    elif more:
-        next_after = min(cuts, key=order)
-    return ListPage(
-        tuple(entry for _, entry in shown if entry is not None),
-        tuple(key for key, entry in shown if entry is None),
-        next_after,
-    )
-
-
-def _items(pages: Iterable[ListPage]) -> Iterator[tuple[str, ListEntry | None]]:
-    """Keys with their entry, common prefixes with None."""
-    for page in pages:
-        for entry in page.entries:
-            yield entry.key, entry
-        for prefix in page.common_prefixes:
-            yield prefix, None
-
-
-def _distinct(items: Iterable[tuple[str, ListEntry | None]]) -> list[tuple[str, ListEntry | None]]:
-    """Two spans may fold into one common prefix. (A key is in one span only.)"""
-    distinct: list[tuple[str, ListEntry | None]] = []
-    for item in items:
-        if not (distinct and distinct[-1][0] == item[0] and item[1] is None):
-            distinct.append(item)
-    return distinct

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gateway.model import (
     BucketEntry,
@@ -36,9 +36,10 @@ from gateway.model import (
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What this origin can do beyond the least common denominator. `forward`: speaks S3, so any other S3 call
-    can be re-signed and passed on. `versions`: object versions exist. `conditional_writes`: If-Match and
-    If-None-Match on put and complete are atomic there. `trailers`: accepts aws-chunked with a checksum
-    trailer. `checksums`: stores and returns x-amz-checksum-*. `batch_delete`: DeleteObjects in one call."""
+    can be re-signed and passed on; `forwards_only`: without that, the names of the calls that can be. `versions`:
+    object versions exist. `conditional_writes`: If-Match and If-None-Match on put and complete are atomic there (or
+    refused on one of them). `trailers`: accepts aws-chunked with a checksum trailer. `checksums`: stores and returns
+    x-amz-checksum-*. `batch_delete`: DeleteObjects in one call."""
 
     forward: bool = False
     versions: bool = False
@@ -46,6 +47,10 @@ class Capabilities:
     trailers: bool = False
     checksums: bool = False
     batch_delete: bool = False
+    forwards_only: frozenset[str] = frozenset()
+
+    def forwards(self, call_name: str) -> bool:
+        return self.forward or call_name in self.forwards_only
 
 
 class Observer(Protocol):
@@ -226,6 +231,22 @@ class Origin(Protocol):
     async def buckets(self) -> Sequence[BucketEntry]: ...
 
     def forward(self, request: ForwardRequest) -> AbstractAsyncContextManager[ForwardResponse]:
-        """Only with `capabilities.forward`; else raises Unsupported."""
+        """Only what `capabilities.forwards`; else raises Unsupported."""
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Mirrored(Protocol):
+    """What an origin can do beside that stands for places at others (`mirror.py`). Places are named by the origin
+    they are at and the address there."""
+
+    async def find(self, remote: Remote) -> tuple[str, Remote]:
+        """The place that has the object now. Raises NotFound."""
+
+    def home(self, remote: Remote) -> tuple[str, Remote]:
+        """Where it is written."""
+
+    async def judge(self, remote: Remote, conditions: Conditions) -> Conditions:
+        """What of a write's conditions is left for `home` to check, when all that the other places can say of them
+        has been asked. Raises ConditionFailed, NotFound."""
