@@ -39,18 +39,24 @@ HERD_S: Final = 2.0
 REFUSED_MAX: Final = 4096
 
 
+class UnknownPlace(GatewayError):
+    """No origin of this worker has the key's data, any more or yet: a reload is under way."""
+
+
 class Source(NamedTuple):
     origin: Origin
     remote: Remote
 
 
 def source_of(key: bytes, origins: Mapping[str, Origin]) -> Source:
-    """Where the object of a cache key lives: the inverse of `namespace.mounts.cache_key_of`. Raises GatewayError."""
-    name, _, rest = key.decode().partition("\0")
+    """Where the object of a cache key lives: the inverse of `namespace.mounts.cache_key_of`. `origins`: by place,
+    so whatever is reloaded meanwhile, what is found holds the key's data. Raises UnknownPlace."""
+    place, _, rest = key.decode().partition("\0")
     bucket, _, remote_key = rest.partition("/")
-    if name not in origins:
-        raise GatewayError("The cache key names an unknown origin.")
-    return Source(origins[name], Remote(bucket, remote_key))
+    origin = origins.get(place)
+    if origin is None:
+        raise UnknownPlace("The cache key names an unknown origin.")
+    return Source(origin, Remote(bucket, remote_key))
 
 
 class BlockFill:
@@ -105,8 +111,9 @@ class BlockFill:
         self._parts, self._ends = [], []
         self._wake()
 
-    async def progress(self) -> None:
-        """Until more has come, or the block has ended."""
+    async def progress(self, start: int = 0, stop: int = 0) -> None:
+        """Until more has come, or the block has ended. [start, stop) is what a reader waits for; a fill of this
+        worker brings all of it anyway."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
@@ -132,13 +139,16 @@ class Fills:
         self._store = store
         self._tasks = tasks
         self._stripe_blocks = stripe_blocks
-        self._coalesced = coalesced
+        self.coalesced = coalesced
         self._running: dict[tuple[int, int], BlockFill] = {}
         self._slots = asyncio.Semaphore(FETCHES_MAX)
         self._refused: dict[tuple[bytes, int], float] = {}
 
     def __len__(self) -> int:
         return len(self._running)
+
+    def running(self, version: int, block: int) -> BlockFill | None:
+        return self._running.get((version, block))
 
     def length_of(self, size: int, block: int) -> int:
         block_size = self._store.block_size
@@ -164,7 +174,7 @@ class Fills:
                 fill.claimed = True
             found.append(fill)
         if joined:
-            self._coalesced(joined)
+            self.coalesced(joined)
         if missing:
             length = sum(fill.length for fill in missing)
             if self.admits(entry.key, missing[0].block, length):
@@ -223,7 +233,7 @@ class Fills:
         for fill in run:
             fill.claimed = False
             self._running.setdefault((entry.version, fill.block), fill)
-        self._store.admission.learned(reading.stop - reading.start)
+        self._store.learned(entry.key, reading.stop - reading.start)
         return run
 
     async def _fetch(self, entry: Entry, source: Source, run: list[BlockFill]) -> None:

@@ -2,13 +2,17 @@
 
 Every stripe has one owner worker (a hash of key and stripe), every key's question "which version is current?" the
 owner of its first stripe. A worker that is not the owner asks it over a Unix socket and then reads the blocks from
-the segments that both have open: only names cross, never data.
+the segments that both have open: names cross, and data only of a block that a reader waits for before it is whole.
 
-    <data_dir>/run/worker-<n>.sock      JSON lines; one connection per pair of workers, many questions at once
+    <data_dir>/run/worker-<n>.sock      JSON lines, of which some announce so many bytes behind them;
+                                        one connection per pair of workers, many questions at once
 
     → {"id": 7, "do": "blocks", "key": …, "version": …, "first": …, "last": …}
     ← {"id": 7, "block": 3, "extent": […]}        per block, as they end; "extent": null – it was not kept
     ← {"id": 7, "block": 3, "error": […]}
+    → {"id": 9, "do": "watch", "key": …, "version": …, "block": 3, "start": …, "stop": …}
+    ← {"id": 9, "at": …, "bytes": 65536} ␤ bytes    as they come from the origin
+    ← {"id": 9, "end": true}                        the block is not being filled (any more)
     → {"id": 8, "do": "current", "key": …, "first": …, "last": …, "checksums": true}
     ← {"id": 8, "version": …}                     it is in the index now
     ← {"id": …, "direct": true}                   not worth keeping: read it yourself
@@ -149,7 +153,14 @@ class Neighbours:
         number = question["id"]
         try:
             async for reply in self._answer(question):
-                _write(writer, {"id": number, **reply})
+                data = reply.pop("data", None)
+                if data is None:
+                    _write(writer, {"id": number, **reply})
+                else:
+                    _write(writer, {"id": number, **reply, "bytes": len(data)}, data)
+                    await writer.drain()
+        except OSError:
+            pass  # the asker is gone
         except GatewayError as error:
             _write(writer, {"id": number, "error": encode_error(error)})
         except Gone:
@@ -172,7 +183,8 @@ class _Link:
         if self.closed or len(self.replies) >= QUESTIONS_MAX:
             raise Gone
         self._number += 1
-        replies: asyncio.Queue[Message | None] = asyncio.Queue()  # a stripe's blocks and one end at most
+        # At most a stripe's blocks and one end, or one block's bytes.
+        replies: asyncio.Queue[Message | None] = asyncio.Queue()
         self.replies[self._number] = replies
         return self._number, replies
 
@@ -183,10 +195,12 @@ class _Link:
         try:
             while line := await reader.readline():
                 reply = json.loads(line)
+                if size := reply.pop("bytes", 0):
+                    reply["data"] = await reader.readexactly(size)
                 waiting = self.replies.get(reply["id"])
                 if waiting is not None:
                     waiting.put_nowait(None if "gone" in reply else reply)
-        except (OSError, ValueError):
+        except (OSError, ValueError, asyncio.IncompleteReadError):
             log.warning("a neighbour's answers broke off")
         finally:
             self.close()
@@ -198,10 +212,12 @@ class _Link:
         self._writer.close()
 
 
-def _write(writer: asyncio.StreamWriter, message: Message) -> None:
+def _write(writer: asyncio.StreamWriter, message: Message, data: bytes | memoryview = b"") -> None:
     if not writer.is_closing():
         with contextlib.suppress(OSError):
             writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+            if data:
+                writer.write(data)
 
 
 def encode_error(error: GatewayError) -> list[Any]:

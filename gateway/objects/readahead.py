@@ -2,7 +2,8 @@
 
 A read that begins where one before it ended doubles what is fetched ahead of it, from one block up to a stripe; the
 first read of an object, and one elsewhere, fetch nothing that was not asked for. So a footer costs a block, and a
-reader that goes through a shard in ranges finds them there from the third on.
+reader that goes through a shard in ranges finds them there from the third on. A rule may set another bound than a
+stripe, down to nothing.
 """
 
 from __future__ import annotations
@@ -31,8 +32,14 @@ class ReadAhead:
         self._most = bytes_max
         self._objects: OrderedDict[int, list[_Reader]] = OrderedDict()
 
-    def note(self, version: int, start: int, stop: int, size: int) -> tuple[int, int] | None:
-        """A read of [start, stop) of an object of `size` bytes. Returns what to fetch ahead, None for nothing."""
+    def note(
+        self, version: int, start: int, stop: int, size: int, most: int | None = None
+    ) -> tuple[int, int] | None:
+        """A read of [start, stop) of an object of `size` bytes. Returns what to fetch ahead, None for nothing. `most`:
+        bytes, of the rule that it was read under; None: a stripe."""
+        most = self._most if most is None else most
+        if most <= 0:
+            return None
         readers = self._objects.get(version)
         if readers is None:
             if stop < size:
@@ -40,7 +47,7 @@ class ReadAhead:
             return None
         for reader in readers:
             if -self._slack <= start - reader.position <= self._slack and stop > reader.position:
-                return self._advance(version, reader, start, stop, size)
+                return self._advance(version, reader, start, stop, size, most)
         if stop < size:
             readers.append(_Reader(stop))
             if len(readers) > READERS_MAX:
@@ -53,14 +60,14 @@ class ReadAhead:
             self._objects.popitem(last=False)
 
     def _advance(
-        self, version: int, reader: _Reader, start: int, stop: int, size: int
+        self, version: int, reader: _Reader, start: int, stop: int, size: int, most: int
     ) -> tuple[int, int] | None:
         reader.run += stop - start
         reader.position = stop
         if stop >= size:
             self._objects.pop(version, None)
             return None
-        ahead = min(self._most, max(self._least, 2 * reader.run))
+        ahead = min(most, max(self._least, 2 * reader.run))
         begin, end = max(stop, reader.ahead), min(size, stop + ahead)
         if end - begin < ahead // 2 and end < size:
             return None  # fetched in large steps: half of what is ahead must be used first

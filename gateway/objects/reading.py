@@ -24,10 +24,11 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from gateway.aio import Tasks
-from gateway.cache.fills import BlockFill, Fills, Source, source_of
-from gateway.cache.neighbours import Gone, Message, Neighbours, decode_error, encode_error
+from gateway.cache.fills import BlockFill, Fills, Source, UnknownPlace, source_of
+from gateway.cache.neighbours import Gone, Message, Neighbours
 from gateway.cache.store import Entry, Extent, Segment, Store
-from gateway.errors import Changed, GatewayError
+from gateway.errors import Changed
+from gateway.objects.elsewhere import Elsewhere
 from gateway.objects.readahead import ReadAhead
 from gateway.objects.revalidate import Direct, Questions, Wanted
 from gateway.objects.straight import Straight
@@ -79,6 +80,7 @@ class Reads:
         self.tasks = tasks
         self.neighbours = neighbours
         self.fills = Fills(store, tasks, stripe_blocks, lambda n: metrics.add("fills_coalesced", n))
+        self.elsewhere = Elsewhere(self.fills, origins, neighbours, tasks)
         self.questions = Questions(store, self.fills, neighbours, origins, tasks, metrics)
         self.straight = Straight(tasks, self.run_blocks * store.block_size)
         self.ahead = ReadAhead(store.block_size, store.block_size * stripe_blocks)
@@ -98,6 +100,10 @@ class Reads:
 
     async def answer(self, question: Message) -> AsyncIterator[Message]:
         key = question["key"].encode()
+        try:
+            source = source_of(key, self.origins)
+        except UnknownPlace:
+            raise Gone from None  # the asker still, or already, has the origin
         if question["do"] == "current":
             wanted = Wanted(question["first"], question["last"], question["checksums"])
             yield await self._answer_current(key, wanted, strict=question["strict"])
@@ -105,13 +111,14 @@ class Reads:
         entry = self.store.entry(key)
         if entry is None or entry.version != question["version"]:
             raise Changed("The object is no longer the version that was asked for.")
-        fills = self.fills.ensure(entry, source_of(key, self.origins), question["first"], question["last"])
-        for fill in fills:
-            await fill.done()
-            if fill.error is not None:
-                yield {"block": fill.block, "error": encode_error(fill.error)}
-            else:
-                yield {"block": fill.block, "extent": fill.extent}
+        if question["do"] == "watch":
+            replies = self.elsewhere.answer_watch(
+                entry, question["block"], question["start"], question["stop"]
+            )
+        else:
+            replies = self.elsewhere.answer_blocks(entry, source, question["first"], question["last"])
+        async for reply in replies:
+            yield reply
 
     async def _answer_current(self, key: bytes, wanted: Wanted, *, strict: bool) -> Message:
         try:
@@ -155,54 +162,11 @@ class Reads:
     def _ask_for(self, entry: Entry, run: Run, first: int, last: int) -> None:
         slot = self.neighbours.owner(entry.key, first // self.stripe_blocks)
         if slot is None:
-            self._ask_here(entry, run, first, last)
-            return
-        for number in range(first, last + 1):
-            run.fills[number] = BlockFill(number, self.fills.length_of(entry.size, number))
-        self.tasks.spawn(self._ask_neighbour(slot, entry, run, first, last), "ask for blocks")
-
-    def _ask_here(self, entry: Entry, run: Run, first: int, last: int) -> None:
-        for fill in self.fills.ensure(entry, source_of(entry.key, self.origins), first, last):
+            fills = self.fills.ensure(entry, source_of(entry.key, self.origins), first, last)
+        else:
+            fills = self.elsewhere.ensure(slot, entry, first, last)
+        for fill in fills:
             run.fills[fill.block] = fill
-
-    async def _ask_neighbour(self, slot: int, entry: Entry, run: Run, first: int, last: int) -> None:
-        waiting = {number: run.fills[number] for number in range(first, last + 1)}
-        question = {
-            "do": "blocks",
-            "key": entry.key.decode(),
-            "version": entry.version,
-            "first": first,
-            "last": last,
-        }
-        try:
-            async for reply in self.neighbours.ask(slot, question):
-                if "block" not in reply:
-                    raise decode_error(reply["error"])
-                fill = waiting.pop(reply["block"])
-                if "error" in reply:
-                    fill.end(error=decode_error(reply["error"]))
-                else:
-                    fill.end(extent=None if reply["extent"] is None else Extent(*reply["extent"]))
-                if not waiting:
-                    break
-        except Gone:
-            await self._replace(entry, waiting)
-        except GatewayError as error:
-            for fill in waiting.values():
-                fill.end(error=error)
-            waiting = {}
-        finally:
-            for fill in waiting.values():
-                if not fill.ended:
-                    fill.end()
-
-    async def _replace(self, entry: Entry, waiting: dict[int, BlockFill]) -> None:
-        """The owner died under it: this worker fetches what is left."""
-        found = self.fills.ensure(entry, source_of(entry.key, self.origins), min(waiting), max(waiting))
-        for fill in found:
-            await fill.done()
-            if fill.block in waiting:
-                waiting[fill.block].end(fill.extent, fill.error)
 
     def fetch_ahead(self, entry: Entry, start: int, stop: int) -> None:
         """Bytes [start, stop) are wanted soon; errors are found again by whoever reads them."""
@@ -210,9 +174,9 @@ class Reads:
             for first, last in self.runs(entry, start // self.block_size, (stop - 1) // self.block_size):
                 self.look_up(entry, first, last)
 
-    def noted(self, entry: Entry, start: int, stop: int) -> None:
-        """Somebody reads [start, stop): perhaps he reads on."""
-        span = self.ahead.note(entry.version, start, stop, entry.size)
+    def noted(self, entry: Entry, start: int, stop: int, read_ahead: int | None = None) -> None:
+        """Somebody reads [start, stop): perhaps he reads on. `read_ahead`: the rule's bound."""
+        span = self.ahead.note(entry.version, start, stop, entry.size, read_ahead)
         if span is not None:
             self.fetch_ahead(entry, *span)
 
@@ -253,8 +217,8 @@ class Stream:
         block = self._position // self._reads.block_size
         fill = self._window[0].fills.get(block)
         offset = self._position - block * self._reads.block_size
-        while fill is not None and not fill.ended and fill.written <= offset:
-            await fill.progress()
+        while fill is not None and not fill.ended and fill.at(offset) is None:
+            await fill.progress(offset, self._end_in(fill) - self._position + offset)
         if fill is not None and fill.error is not None:
             raise fill.error
 
@@ -302,8 +266,7 @@ class Stream:
         return length
 
     async def _send_fill(self, sink: Sink, fill: BlockFill) -> None:
-        base = fill.block * self._reads.block_size
-        end = min(base + fill.length, self._stop)
+        base, end = fill.block * self._reads.block_size, self._end_in(fill)
         while self._position < end:
             if fill.extent is not None:
                 segment = self._store.segment(fill.extent.segment)
@@ -323,7 +286,10 @@ class Stream:
             elif fill.ended:
                 await self._send_straight(sink, self._end_of_straight(fill.block))
             else:
-                await fill.progress()
+                await fill.progress(self._position - base, end - base)
+
+    def _end_in(self, fill: BlockFill) -> int:
+        return min(fill.block * self._reads.block_size + fill.length, self._stop)
 
     async def _checked(self, fill: BlockFill) -> bool:
         extent = fill.extent

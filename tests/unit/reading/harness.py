@@ -44,7 +44,8 @@ class FakeReading:
 
 @dataclass
 class FakeOrigin:
-    """`gate`: closed, bodies wait after their first piece. `cuts`: so many bodies end after half of it."""
+    """`gate`: closed, bodies wait after their first piece; `break_off` opens it and ends those that wait there.
+    `cuts`: so many bodies end after half of it."""
 
     name: str = "o"
     objects: dict[str, tuple[bytes, str]] = field(default_factory=dict)
@@ -56,11 +57,16 @@ class FakeOrigin:
     cuts: int = 0
     error: GatewayError | None = None
     bytes_sent: int = 0
+    _broken: int = 0
     _versions: Any = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
         self.gate.set()
         self.head_gate.set()
+
+    def break_off(self) -> None:
+        self._broken += 1
+        self.gate.set()
 
     def put(self, key: str, body: bytes) -> None:
         self.objects[key] = (body, f'"v{next(self._versions)}"')
@@ -102,7 +108,7 @@ class FakeOrigin:
         yield FakeReading(meta, start, end, lambda: self._pieces(body, start, end))
 
     async def _pieces(self, body: bytes, start: int, end: int) -> AsyncIterator[bytes]:
-        cut = None
+        cut, broken = None, self._broken
         if self.cuts:
             self.cuts -= 1
             cut = start + (end - start) // 2
@@ -111,6 +117,8 @@ class FakeOrigin:
                 raise Unreachable("cut short")
             if number == 1:
                 await self.gate.wait()
+                if broken != self._broken:
+                    raise Unreachable("broken off")
             piece = body[at : min(at + PIECE, end)]
             self.bytes_sent += len(piece)
             yield piece

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
-from gateway.cache.neighbours import decode_error, encode_error, owner_of
-from gateway.errors import GatewayError, NotFound, RangeNotSatisfiable, Refused, Throttled
+from gateway.cache.neighbours import Message, decode_error, encode_error, owner_of
+from gateway.errors import (
+    Changed,
+    GatewayError,
+    NotFound,
+    RangeNotSatisfiable,
+    Refused,
+    StoreFull,
+    Throttled,
+)
+from gateway.objects.reading import Stream
 from gateway.objects.revalidate import Wanted
 from tests.unit.cache.harness import MIB
-from tests.unit.reading.harness import Bench, data_of, two_workers
+from tests.unit.reading.harness import Bench, Collected, data_of, two_workers
 
 BODY = data_of(1, 40 * MIB + 777)
 
@@ -76,6 +88,147 @@ async def test_a_neighbour_that_dies_in_the_midst_is_replaced(tmp_path: Path) ->
         await two.reads.neighbours.close()
         one.origin.gate.set()
         assert await reading == BODY
+
+
+def not_owned(one: Bench, two: Bench, stripe: int = 0) -> tuple[Bench, Bench, str]:
+    """(reader, owner, key): a reader on the worker that does not own the key's stripe."""
+    key = next(f"k{n}" for n in range(100) if owner_of(one.key(f"k{n}"), stripe, 2) == 1)
+    return one, two, key
+
+
+async def begun(reader: Bench, key: str, start: int = 0, stop: int | None = None) -> tuple[Stream, Collected]:
+    """A cold read whose origin has sent one piece of the first block and holds back the others."""
+    reader.origin.gate.clear()
+    stream = reader.stream(await reader.entry(key, Wanted(start // MIB, start // MIB)), start, stop)
+    await asyncio.wait_for(stream.prime(), 5)
+    return stream, Collected()
+
+
+async def first_bytes(reader: Bench, stream: Stream, sink: Collected) -> asyncio.Task[None]:
+    """Bytes of a block that cannot be whole have come; the read goes on."""
+    sending = reader.tasks.spawn(_quietly(stream.send(sink)), "send")
+    await asyncio.wait_for(sink.first.wait(), 5)
+    assert 0 < len(sink.data) < MIB
+    return sending
+
+
+async def _quietly(sending: Coroutine[Any, Any, None]) -> GatewayError | None:
+    try:
+        await sending
+    except GatewayError as error:
+        return error
+    return None
+
+
+async def test_the_first_byte_comes_from_the_owner_before_its_block_is_whole(tmp_path: Path) -> None:
+    async with two_workers(tmp_path) as (one, two):
+        reader, owner, key = not_owned(one, two)
+        reader.origin.put(key, BODY)
+        stream, sink = await begun(reader, key)
+        sending = await first_bytes(reader, stream, sink)
+        assert bytes(sink.data) == BODY[: len(sink.data)]
+        assert len(owner.reads.fills) > 0
+        reader.origin.gate.set()
+        assert await sending is None
+        assert bytes(sink.data) == BODY
+        assert reader.origin.bytes_sent == len(BODY)
+
+
+async def test_only_what_a_reader_waits_for_crosses(tmp_path: Path) -> None:
+    async with two_workers(tmp_path) as (one, two):
+        reader, owner, key = not_owned(one, two)
+        reader.origin.put(key, BODY)
+        crossed = list[tuple[int, int]]()
+        answer = owner.reads.elsewhere.answer_watch
+
+        async def counted(*args: Any) -> AsyncIterator[Message]:
+            async for reply in answer(*args):
+                if "data" in reply:
+                    crossed.append((reply["at"], len(reply["data"])))
+                yield reply
+
+        owner.reads.elsewhere.answer_watch = counted  # type: ignore[method-assign]
+        stream, sink = await begun(reader, key, 1000, 5000)
+        await stream.send(sink)
+        assert bytes(sink.data) == BODY[1000:5000]
+        assert crossed == [(1000, 4000)]
+        reader.origin.gate.set()
+        assert await reader.read(key, MIB * 3, MIB * 5) == BODY[MIB * 3 : MIB * 5]
+
+
+async def test_readers_of_one_worker_share_what_its_neighbour_lends(tmp_path: Path) -> None:
+    async with two_workers(tmp_path) as (one, two):
+        reader, _, key = not_owned(one, two)
+        reader.origin.put(key, BODY)
+        stream, sink = await begun(reader, key, 30_000)
+        sending = await first_bytes(reader, stream, sink)
+        spans = [(0, None), (30_000, None), (40_000, MIB), (10, 20), (MIB - 5, 3 * MIB), (MIB - 5, MIB)]
+        others = [reader.tasks.spawn(reader.read(key, *span), "read") for span in spans]
+        while reader.metrics.get("fills_coalesced") < len(spans):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        reader.origin.gate.set()
+        assert await asyncio.gather(*others) == [BODY[slice(*span)] for span in spans]
+        assert await sending is None
+        assert bytes(sink.data) == BODY[30_000:]
+        assert reader.origin.bytes_sent == len(BODY)
+        assert len(reader.reads.elsewhere) == 0
+
+
+async def test_a_fill_that_fails_midway_ends_the_read_as_it_does_locally(tmp_path: Path) -> None:
+    async with two_workers(tmp_path) as (one, two):
+        reader, _, key = not_owned(one, two)
+        reader.origin.put(key, BODY)
+        stream, sink = await begun(reader, key)
+        sending = await first_bytes(reader, stream, sink)
+        reader.origin.error = Throttled("slow down", 1.0)
+        reader.origin.break_off()
+        assert isinstance(await sending, Throttled)
+        assert bytes(sink.data) == BODY[: len(sink.data)]
+        reader.origin.error = None
+        assert await reader.read(key) == BODY
+
+
+async def test_a_change_midway_is_not_mixed_either(tmp_path: Path) -> None:
+    async with two_workers(tmp_path) as (one, two):
+        reader, _, key = not_owned(one, two)
+        reader.origin.put(key, BODY)
+        stream, sink = await begun(reader, key)
+        sending = await first_bytes(reader, stream, sink)
+        other = data_of(2, len(BODY))
+        reader.origin.put(key, other)
+        reader.origin.break_off()
+        assert isinstance(await sending, Changed)
+        assert bytes(sink.data) == BODY[: len(sink.data)]
+        assert await reader.read(key) == other
+
+
+async def test_an_owner_that_dies_midway_is_replaced_behind_its_last_byte(tmp_path: Path) -> None:
+    async with two_workers(tmp_path) as (one, two):
+        reader, owner, key = not_owned(one, two)
+        reader.origin.put(key, BODY)
+        stream, sink = await begun(reader, key)
+        sending = await first_bytes(reader, stream, sink)
+        got = len(sink.data)
+        await owner.reads.neighbours.close()
+        while len(sink.data) == got and not reader.reads.fills:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        reader.origin.gate.set()
+        assert await sending is None
+        assert bytes(sink.data) == BODY
+
+
+async def test_what_cannot_be_kept_is_lent_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_workers(tmp_path) as (one, two):
+        reader, owner, key = not_owned(one, two)
+        reader.origin.put(key, BODY)
+        stream, sink = await begun(reader, key)
+        monkeypatch.setattr(owner.reads.store, "put_parts", AsyncMock(side_effect=StoreFull("full")))
+        sending = await first_bytes(reader, stream, sink)
+        reader.origin.gate.set()
+        assert await sending is None
+        assert bytes(sink.data) == BODY
 
 
 @pytest.mark.parametrize(
