@@ -134,7 +134,7 @@ class Answer:
 def require_forwarding(services: Services, call_name: str, target: Target) -> Origin:
     """Raises Unsupported, with the reason, when a call cannot be passed on from here; before a body is read."""
     origin = services.origin(target)
-    if not origin.capabilities.forward:
+    if not origin.capabilities.forwards(call_name):
         raise Unsupported(f"The origin {origin.name} does not know {call_name}.")
     mount = target.mount
     if not target.key and (mount.prefix or mount.remote_prefix):

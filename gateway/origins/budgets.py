@@ -14,7 +14,7 @@ from typing import Final
 from gateway.errors import BudgetSpent
 
 # Of a GET on a key: these ask for the object itself, any other name for a document about it.
-_OF_THE_OBJECT: Final = frozenset({"partnumber", "versionid", "x-id"})
+_OF_THE_OBJECT: Final = frozenset({"generation", "partnumber", "versionid", "x-id"})
 
 
 class Budgets:

@@ -2,34 +2,73 @@
 
 from __future__ import annotations
 
-from gateway.config.schema import Config, OriginConfig
+from collections.abc import Mapping
+
+from gateway.config.schema import Config, MountConfig, OriginConfig
 from gateway.errors import Unsupported
+from gateway.namespace.mirrors import MirrorPlace, mirror_name
 from gateway.origins.base import Observer, Origin, Unobserved
+from gateway.origins.budgets import Budgets
 from gateway.origins.file import FileOrigin
 from gateway.origins.limits import Limits
+from gateway.origins.mirror import Mirror, Place
 from gateway.origins.observed import Observed
 from gateway.origins.s3 import S3Origin
 from gateway.origins.s3_client import Client
 from gateway.origins.s3_credentials import CredentialSource, DefaultChain, FixedCredentials
+from gateway.origins.s3_dialect import Amazon
 from gateway.origins.s3_endpoint import endpoint_of
 from gateway.origins.s3_flavours import flavour_of
 from gateway.origins.s3_http import Wire
 
 
-def make_origins(config: Config, observer: Observer | None = None, workers: int = 1) -> dict[str, Origin]:
-    """Every origin that a view of `config` may name. Raises Unsupported."""
-    return {origin.name: make_origin(origin, observer, workers) for origin in config.origins}
+def make_origins(
+    config: Config,
+    observer: Observer | None = None,
+    workers: int = 1,
+    kept: Mapping[str, Origin] | None = None,
+    budgets: Budgets | None = None,
+) -> dict[str, Origin]:
+    """Every origin that a view of `config` may name. `kept`: those whose entry is as it was before a reload, which
+    are not made anew. Raises Unsupported."""
+    there = kept or {}
+    origins = {
+        origin.name: there.get(origin.name) or make_origin(origin, observer, workers, budgets)
+        for origin in config.origins
+    }
+    return origins | {mirror_name(mount.path): _mirror(mount, origins) for mount in config.mounts if mount.mirror}
 
 
-def make_origin(config: OriginConfig, observer: Observer | None = None, workers: int = 1) -> Origin:
-    """`workers`: how many share the node's bandwidth limit. Raises Unsupported for a config that names what does
+def _mirror(mount: MountConfig, origins: Mapping[str, Origin]) -> Origin:
+    places = [MirrorPlace.parse(text) for text in (f"{mount.origin}:{mount.remote}", *mount.mirror)]
+    return Mirror(mirror_name(mount.path), [Place(origins[p.origin], p.bucket, p.prefix) for p in places])
+
+
+def make_origin(
+    config: OriginConfig,
+    observer: Observer | None = None,
+    workers: int = 1,
+    budgets: Budgets | None = None,
+) -> Origin:
+    """`workers`: how many share the node's limits of bandwidth and requests. `budgets`: what is ordered about origins
+    whose budget is spent. Raises Unsupported for a config that names what does
     not exist. Keys in the environment (`*_env`) are resolved by now."""
     watcher = observer or Unobserved()
-    limits = Limits(config.name, config.connections_max, config.deadline, config.bandwidth_limit, workers)
+    limits = Limits(
+        config.name,
+        config.connections_max,
+        config.deadline,
+        config.bandwidth_limit,
+        workers,
+        config.request_limit,
+        budgets,
+    )
     if config.type == "file":
         return Observed(FileOrigin(config.name, config.root), watcher, limits)
     if config.type == "s3":
         return S3Origin(_s3_client(config, watcher, limits))
+    if config.type == "gcs":
+        return _gcs(config, watcher, limits)
     raise Unsupported(f"Origins of type {config.type!r} are not supported.")
 
 
@@ -37,13 +76,37 @@ def _s3_client(config: OriginConfig, observer: Observer, limits: Limits) -> Clie
     wire = Wire(
         config.name,
         endpoint_of(config.endpoint, config.region),
-        config.region,
-        _credentials(config),
+        Amazon(_credentials(config), config.region),
         limits,
         observer,
         allow_link_local=config.allow_link_local,
     )
     return Client(config.name, wire, limits, flavour_of(config.flavour))
+
+
+def _gcs(config: OriginConfig, observer: Observer, limits: Limits) -> Origin:
+    """An HMAC key, an OAuth token, or Google's own chain, which alone needs google-auth."""
+    from gateway.origins.gcs import GcsOrigin
+    from gateway.origins.gcs_credentials import FixedToken, default_chain
+    from gateway.origins.gcs_dialect import ENDPOINT, Google
+    from gateway.origins.gcs_keys import GOOGLE
+
+    token = config.session_token.get_secret_value()
+    chain = None if config.access_key or token else default_chain(config.name)
+    credentials: CredentialSource = (
+        chain
+        or (FixedToken(token) if token else None)
+        or FixedCredentials(config.access_key, config.secret_key.get_secret_value())
+    )
+    wire = Wire(
+        config.name,
+        endpoint_of(config.endpoint or ENDPOINT, ""),
+        Google(credentials),
+        limits,
+        observer,
+        allow_link_local=config.allow_link_local,
+    )
+    return GcsOrigin(Client(config.name, wire, limits, GOOGLE), chain)
 
 
 def _credentials(config: OriginConfig) -> CredentialSource:

@@ -29,10 +29,12 @@ from gateway.model import (
 )
 from gateway.origins import s3_list, s3_multipart, s3_read, s3_write
 from gateway.origins.base import ForwardRequest, ForwardResponse, PutBody, Reading
+from gateway.origins.limits import Limits
 from gateway.origins.s3_client import Client
 from gateway.origins.s3_forward import S3Forward
 from gateway.origins.s3_http import Call
 from gateway.origins.s3_read import S3Reading
+from gateway.s3.signer import encode_query
 
 
 class S3Origin:
@@ -40,6 +42,10 @@ class S3Origin:
         self.name = client.name
         self.capabilities = client.flavour.capabilities
         self._client = client
+
+    @property
+    def limits(self) -> Limits:
+        return self._client.limits
 
     async def head(self, remote: Remote) -> ObjectMeta:
         return await s3_read.head(self._client, remote)
@@ -53,7 +59,8 @@ class S3Origin:
         return await s3_write.put(self._client, remote, body, conditions)
 
     async def delete(self, remote: Remote, *, version_id: str | None = None) -> Mapping[str, str]:
-        return await s3_write.delete(self._client, remote, version_id)
+        query = "" if version_id is None else encode_query([("versionId", version_id)])
+        return await s3_write.delete(self._client, remote, query)
 
     async def copy(
         self, source: Remote, target: Remote, headers: Mapping[str, str], *, source_version: str | None = None

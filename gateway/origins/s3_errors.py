@@ -33,8 +33,9 @@ _MESSAGE_CHARACTERS_MAX: Final = 300
 # About the gateway's own keys and clock; the client can do nothing about them.
 _DENIED: Final = frozenset(
     """
-    AccessDenied AccountProblem AllAccessDisabled AuthorizationHeaderMalformed ExpiredToken InvalidAccessKeyId
-    InvalidSecurity InvalidToken NotSignedUp RequestTimeTooSkewed SignatureDoesNotMatch TokenRefreshRequired
+    AccessDenied AccountProblem AllAccessDisabled AuthenticationRequired AuthorizationHeaderMalformed ExpiredToken
+    InvalidAccessKeyId InvalidSecurity InvalidToken NotSignedUp RequestTimeTooSkewed SignatureDoesNotMatch
+    TokenRefreshRequired
     """.split()
 )
 _THROTTLED: Final = frozenset(

@@ -2,7 +2,7 @@
 
 Why not aiobotocore for calls: a read of 4 KiB, 1 MiB, 8 MiB costs it 930, 1,110, 3,210 µs of CPU and this 185, 370,
 2,280 (`loadtest/origin_clients.py`, two shared cores), and it retries by rules of its own. Ours is aiohttp's client
-with the signer of `s3/signer.py`: paths go out exactly as they were signed (yarl keeps an encoded URL as it is),
+with a signer of ours (`s3_dialect.py`): paths go out exactly as they were signed (yarl keeps an encoded URL as it is),
 answers are neither inflated nor redirected, proxies of the environment are not used, and nothing is sent twice behind
 our back: aiohttp repeats requests on broken connections, PUT among them, but no body that calls itself consumed.
 
@@ -17,8 +17,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,11 +28,12 @@ from yarl import URL
 
 from gateway.errors import OriginDenied, Refused, Unreachable
 from gateway.origins.base import Observer
+from gateway.origins.budgets import fetches_data
 from gateway.origins.limits import Limits
 from gateway.origins.s3_body import NoBody, Upload
-from gateway.origins.s3_credentials import CredentialSource
+from gateway.origins.s3_dialect import Dialect
 from gateway.origins.s3_endpoint import Endpoint
-from gateway.s3.signer import EMPTY_SHA256, sign
+from gateway.s3.signer import EMPTY_SHA256
 
 READ_BYTES: Final = 128 << 10
 IDLE_S: Final = 10.0
@@ -42,9 +42,9 @@ CONNECT_S: Final = 10.0
 STALL_S_MAX: Final = 30.0
 # S3's own limit is 8 KiB for all headers; other stores are less strict.
 HEADER_BYTES_MAX: Final = 16 << 10
+# What comes is counted at least this often, so that a budget is not overrun by one huge body.
+COUNTED_BYTES: Final = 4 << 20
 
-# Sent and not signed: proxies may change them. `identity`: an object is read as it is stored.
-_FIXED = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "s3-training-gateway"}
 _NOT_SENT = ("Content-Type",)
 _BROKEN: Final = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError)
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -70,14 +70,22 @@ class Call:
 class Answer:
     """An answer whose head is there. `close` it: an unread body costs the connection, a read one gives it back."""
 
-    __slots__ = ("_close", "_received", "_response", "headers", "status")
+    __slots__ = ("_close", "_moved", "_received", "_response", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, close: Any) -> None:
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        headers: Mapping[str, str],
+        moved: Callable[[int], None],
+        close: Callable[[], None],
+    ) -> None:
+        """`moved`: told of bytes received; `close`: called once."""
         self.status = response.status
-        self.headers = _headers_of(response)
+        self.headers = headers
         self._response = response
-        self._close = close
-        self._received = 0
+        self._moved = moved
+        self._close: Callable[[], None] | None = close
+        self._received = 0  # and not told yet
 
     async def piece(self) -> bytes:
         """What has come of the body, as it came; b"" at its end. Raises Unreachable when it breaks off."""
@@ -91,7 +99,14 @@ class Answer:
         ) as error:  # RuntimeError: aiohttp's word for a connection closed under a read
             raise Unreachable(f"The origin's answer broke off: {type(error).__name__}.") from error
         self._received += len(piece)
+        if self._received >= COUNTED_BYTES:
+            self._tell()
         return piece
+
+    def _tell(self) -> None:
+        received, self._received = self._received, 0
+        if received:
+            self._moved(received)
 
     async def read(self, bytes_max: int) -> bytes:
         """The whole body. Raises Unreachable when it is longer than `bytes_max`."""
@@ -113,7 +128,8 @@ class Answer:
         close, self._close = self._close, None
         if close is not None:
             self._response.close()
-            close(self._received)
+            self._tell()
+            close()
 
 
 def _headers_of(response: aiohttp.ClientResponse) -> dict[str, str]:
@@ -134,8 +150,7 @@ class Wire:
         self,
         name: str,
         endpoint: Endpoint,
-        region: str,
-        credentials: CredentialSource,
+        dialect: Dialect,
         limits: Limits,
         observer: Observer,
         *,
@@ -143,8 +158,7 @@ class Wire:
     ) -> None:
         self._name = name
         self._endpoint = endpoint
-        self._region = region
-        self._credentials = credentials
+        self._dialect = dialect
         self._limits = limits
         self._observer = observer
         self._allow_link_local = allow_link_local
@@ -158,41 +172,38 @@ class Wire:
 
     async def send(self, call: Call) -> Answer:
         """The answer's head, whatever its status. Raises Unreachable, OriginDenied (no credentials, a forbidden
-        address), Refused (what cannot be a header), or what the body's iterator raises."""
-        headers = self._checked(call.headers)
-        credentials = await self._credentials.get()
-        gate = self._limits.gate
-        epoch = await gate.enter()
+        address), Refused (what cannot be a header), Unsupported (a header that the store has no word for), Throttled
+        (not asked: too many wait), BudgetSpent (not asked), or what the body's iterator raises."""
+        _check(call.headers)
+        limits = self._limits
+        if call.op == "get" or (call.op == "forward" and fetches_data(call.method, call.key, call.query)):
+            limits.require_budget()
+        keys = await self._dialect.keys()
+        epoch = await limits.enter()
         try:
             host, path = self._endpoint.locate(call.bucket, call.key)
-            signed = sign(
-                call.method,
-                host,
-                path,
-                call.query,
-                headers,
-                call.payload_hash,
-                credentials,
-                self._region,
-                time.time(),
-            )
+            signed = self._dialect.signed(call, host, path, keys)
             response = await self._request(call, host, path, signed)
         except BaseException as error:
-            gate.leave()
-            self._report(call, "error", 0)
+            if isinstance(error, _BROKEN) and not _is_forbidden(error) and not _body_failed(call):
+                limits.failed()
+            self._closed(call, "error")
             raise self._translated(call, error) from error
         if response.status in (429, 503):
-            gate.aimd.throttled(epoch)
-        elif response.status < 500:
-            gate.aimd.succeeded()
-        return Answer(response, lambda received: self._closed(call, str(response.status), received))
+            limits.throttled(epoch)
+        elif response.status < 500 or response.status == 501:
+            limits.succeeded()
+        else:
+            limits.failed()
+        headers = self._dialect.received(_headers_of(response))
+        return Answer(response, headers, self._received, lambda: self._closed(call, str(response.status)))
 
     async def _request(
         self, call: Call, host: str, path: str, signed: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
         target = f"{self._endpoint.scheme}://{host}{path}"
         url = URL(f"{target}?{call.query}" if call.query else target, encoded=True)
-        headers = {"host": host, **_FIXED}
+        headers = {"host": host, **self._dialect.unsigned(call)}
         for name, value in signed.items():
             headers[name] = value if value.isascii() else _utf8(value)
         if isinstance(call.body, Upload):
@@ -208,12 +219,6 @@ class Wire:
             timeout=self._timeout if call.answer_s is None else self._timeouts(call.answer_s),
         )
 
-    def _checked(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        for name, value in headers.items():
-            if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-                raise Refused(400, "InvalidArgument", "A header holds what no header may hold.")
-        return headers
-
     def _translated(self, call: Call, error: BaseException) -> BaseException:
         if isinstance(call.body, Upload) and call.body.error is not None:
             return call.body.error
@@ -226,14 +231,12 @@ class Wire:
             )
         return Unreachable(f"The origin {self._name} cannot be reached: {type(error).__name__}.")
 
-    def _closed(self, call: Call, status: str, received: int) -> None:
-        self._limits.gate.leave()
-        self._report(call, status, received)
+    def _received(self, count: int) -> None:
+        self._observer.moved(self._name, "in", count)
 
-    def _report(self, call: Call, status: str, received: int) -> None:
+    def _closed(self, call: Call, status: str) -> None:
+        self._limits.leave()
         self._observer.request(self._name, call.op, status)
-        if received:
-            self._observer.moved(self._name, "in", received)
         sent = call.body.sent if isinstance(call.body, Upload) else len(call.body or b"")
         if sent:
             self._observer.moved(self._name, "out", sent)
@@ -263,6 +266,17 @@ class Wire:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+def _body_failed(call: Call) -> bool:
+    """Whether it is the client's own end that failed."""
+    return isinstance(call.body, Upload) and call.body.error is not None
+
+
+def _check(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise Refused(400, "InvalidArgument", "A header holds what no header may hold.")
 
 
 def _utf8(value: str) -> str:

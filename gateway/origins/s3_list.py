@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from gateway.errors import Unreachable, Unsupported
+from gateway.errors import Refused, Unreachable, Unsupported
 from gateway.model import (
     BucketEntry,
     ListEntry,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LAST_CHARACTER: Final = "\U0010ffff"
+LAST_CHARACTER: Final = "\U0010ffff"
 # What S3 lists at most in one page; and how many of them are gone through for one of ours.
 _PAGE_KEYS: Final = 1000
 _ROUNDS_MAX: Final = 100
@@ -59,7 +59,7 @@ async def _ask(
     client: Client, bucket: str, prefix: str, delimiter: str, start_after: str, max_keys: int
 ) -> ListPage:
     passed = passed_group(prefix, delimiter, start_after)
-    after = start_after if passed is None else passed + _LAST_CHARACTER
+    after = start_after if passed is None else passed + LAST_CHARACTER
     if len(after.encode()) > KEY_BYTES_MAX:
         after = start_after
     query = [("list-type", "2"), ("encoding-type", "url"), ("max-keys", str(max_keys)), ("prefix", prefix)]
@@ -79,7 +79,7 @@ async def _grouped_here(
     last = start_after
     passed = passed_group(prefix, delimiter, start_after)
     for _ in range(_ROUNDS_MAX):
-        after = last if passed is None else passed + _LAST_CHARACTER
+        after = last if passed is None else passed + LAST_CHARACTER
         found = await _ask(client, bucket, prefix, "", after, _PAGE_KEYS)
         for entry in found.entries:
             at = entry.key.find(delimiter, len(prefix))
@@ -111,7 +111,7 @@ def _page(root: Element, start_after: str, passed: str | None) -> ListPage:
     decode = s3_xml.decoder(found.get("EncodingType", "").strip())
     more = found.get("IsTruncated", "").strip() == "true"
     entries = _ordered([_entry(node, decode) for node in s3_xml.children(root, "Contents")], _key, more)
-    groups = _ordered(_prefixes(root, decode), str, more)
+    groups = _ordered(prefixes(root, decode), str, more)
     after = start_after.encode()
     kept = tuple(entry for entry in entries if entry.key.encode() > after)
     shown = tuple(group for group in groups if group != passed and not _is_before(group, start_after))
@@ -159,7 +159,7 @@ def _entry(node: Element, decode: Callable[[str], str]) -> ListEntry:
     )
 
 
-def _prefixes(root: Element, decode: Callable[[str], str]) -> tuple[str, ...]:
+def prefixes(root: Element, decode: Callable[[str], str]) -> tuple[str, ...]:
     nodes = s3_xml.children(root, "CommonPrefixes")
     return tuple(decode(s3_xml.fields(node).get("Prefix", "")) for node in nodes)
 
@@ -191,7 +191,7 @@ async def versions(
     nodes = [node for node in root if s3_xml.local(node) in ("Version", "DeleteMarker")]
     return VersionPage(
         tuple(_version(node, decode) for node in nodes),
-        _prefixes(root, decode),
+        prefixes(root, decode),
         _marker(found, "NextKeyMarker", decode),
         _marker(found, "NextVersionIdMarker"),
     )
@@ -230,12 +230,17 @@ async def uploads(
     query = [("uploads", ""), ("encoding-type", "url"), ("max-uploads", str(max_uploads)), ("prefix", prefix)]
     query += _markers(delimiter, key_marker, "upload-id-marker", upload_id_marker)
     call = Call("list", "GET", bucket, query=encode_query(query))
-    root, _ = await client.document(call, "ListMultipartUploads")
+    try:
+        root, _ = await client.document(call, "ListMultipartUploads")
+    except Refused as error:
+        if error.code != "NoSuchUpload":
+            raise
+        return UploadPage(())  # `rclone serve s3`, of a bucket that never had any
     found = s3_xml.fields(root)
     decode = s3_xml.decoder(found.get("EncodingType", "").strip())
     return UploadPage(
         tuple(_upload(node, decode) for node in s3_xml.children(root, "Upload")),
-        _prefixes(root, decode),
+        prefixes(root, decode),
         _marker(found, "NextKeyMarker", decode),
         _marker(found, "NextUploadIdMarker"),
     )

@@ -42,9 +42,17 @@ def _part_call(op: str, remote: Remote, upload_id: str, number: int) -> Call:
     return Call(op, "PUT", remote.bucket, remote.key, query)
 
 
-async def put_part(client: Client, remote: Remote, upload_id: str, number: int, body: PutBody) -> WriteResult:
+async def put_part(
+    client: Client,
+    remote: Remote,
+    upload_id: str,
+    number: int,
+    body: PutBody,
+    headers: Mapping[str, str] | None = None,
+) -> WriteResult:
+    """`headers`: to be sent beside the body's own."""
     client.flavour.require_holdable(remote.key)
-    answer = await send_body(client, _part_call("multipart", remote, upload_id, number), body)
+    answer = await send_body(client, _part_call("multipart", remote, upload_id, number), body, headers)
     return write_result(answer.headers)
 
 
@@ -60,19 +68,25 @@ async def copy_part(
     client.flavour.require_held(source.key)
     client.flavour.require_holdable(target.key)
     if not client.flavour.copies_parts and source_version is None:
-        return await _stream_part(client, source, target, upload_id, number, headers)
+        return await stream_part(client, source, target, upload_id, number, headers)
     call = _part_call("copy", target, upload_id, number)
     call.headers = {**headers, "x-amz-copy-source": copy_source(source, source_version)}
     call.answer_s = BULK_S
     return copy_result(*await client.document(call, "Copy", Retry.REFUSED))
 
 
-async def _stream_part(
-    client: Client, source: Remote, target: Remote, upload_id: str, number: int, headers: Mapping[str, str]
+async def stream_part(
+    client: Client,
+    source: Remote,
+    target: Remote,
+    upload_id: str,
+    number: int,
+    headers: Mapping[str, str],
+    query: str = "",
 ) -> WriteResult:
-    """For stores without UploadPartCopy: through this process."""
+    """For stores without UploadPartCopy: through this process. `query` names the source's version."""
     start, stop = _copy_range(headers.get("x-amz-copy-source-range"))
-    async with S3Reading(client, source, start, stop, None) as reading:
+    async with S3Reading(client, source, start, stop, None, query) as reading:
         conditions = parse_copy_conditions(headers)
         if conditions and check(conditions, reading.meta.etag, reading.meta.last_modified) is not None:
             raise ConditionFailed("The source of the copy does not meet the request's condition.")

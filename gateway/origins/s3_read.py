@@ -21,9 +21,10 @@ from gateway.s3.conditions import matches
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 
-async def head(client: Client, remote: Remote) -> ObjectMeta:
+async def head(client: Client, remote: Remote, query: str = "") -> ObjectMeta:
+    """`query`: what names a version, where the store has a way to."""
     client.flavour.require_held(remote.key)
-    call = Call("head", "HEAD", remote.bucket, remote.key, headers=_asking_for_checksums(client))
+    call = Call("head", "HEAD", remote.bucket, remote.key, query, _asking_for_checksums(client))
     answer = await client.finished(call)
     if answer.length is None:
         raise Unreachable("The origin's answer has no Content-Length.")
@@ -42,13 +43,19 @@ class S3Reading:
     stop: int
 
     def __init__(
-        self, client: Client, remote: Remote, start: int, stop: int | None, if_match: str | None
+        self,
+        client: Client,
+        remote: Remote,
+        start: int,
+        stop: int | None,
+        if_match: str | None,
+        query: str = "",
     ) -> None:
         self._client = client
         self._if_match = if_match
         self._asked = (start, stop)
         self._whole = start == 0 and stop is None
-        self._call = Call("get", "GET", remote.bucket, remote.key, headers=self._headers())
+        self._call = Call("get", "GET", remote.bucket, remote.key, query, self._headers())
         self._answer: Answer | None = None
         self._first = b""
 

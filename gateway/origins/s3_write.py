@@ -14,7 +14,7 @@ from gateway.origins.s3_body import Upload
 from gateway.origins.s3_client import BULK_S, Client, Retry
 from gateway.origins.s3_http import Answer, Call
 from gateway.origins.s3_meta import sent_headers, write_headers, write_result
-from gateway.s3.signer import STREAMING_UNSIGNED_TRAILER, UNSIGNED, encode_query
+from gateway.s3.signer import STREAMING_UNSIGNED_TRAILER, UNSIGNED
 from gateway.s3.text import uri_encode
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ def with_body(client: Client, call: Call, body: PutBody, more: Mapping[str, str]
     )
 
 
-async def delete(client: Client, remote: Remote, version_id: str | None) -> Mapping[str, str]:
-    """S3 answers alike whether there was anything to delete; stores that say 404 mean the same."""
+async def delete(client: Client, remote: Remote, query: str) -> Mapping[str, str]:
+    """S3 answers alike whether there was anything to delete; stores that say 404 mean the same. `query` names the
+    version, if it is to be one."""
     if not client.flavour.holds(remote.key):
         return {}
-    query = "" if version_id is None else encode_query([("versionId", version_id)])
     call = Call("delete", "DELETE", remote.bucket, remote.key, query)
     try:
         answer = await client.finished(call, (200, 202, 204))

@@ -89,7 +89,7 @@ BAD: Mapping[str, tuple[Change, str]] = {
     "origin's name": (put("origins", name="a/b"), "origins[0].name: must be up to 63 letters"),
     "origin without a name": (put("origins", name=""), "origins[0].name: must be written"),
     "origin twice": (add("origins", **FILE_ORIGIN | {"name": "aws"}), 'origins[1].name: "aws" is also the name of'),
-    "origin's type": (put("origins", type="s4"), 'origins[0].type: must be "s3" or "file"'),
+    "origin's type": (put("origins", type="s4"), 'origins[0].type: must be "s3", "gcs" or "file"'),
     "gcs": (put("origins", type="gcs"), 'origins[0].type: "gcs" is not in this version'),
     "azure": (put("origins", type="azure"), 'origins[0].type: "azure" is not in this version'),
     "flavour": (put("origins", flavour="x"), 'origins[0].flavour: must be "auto", "aws"'),
@@ -126,6 +126,31 @@ BAD: Mapping[str, tuple[Change, str]] = {
     "mount at a slash": (put("mounts", path="/data"), 'mounts[0].path: "" cannot be the name of a bucket'),
     "mount's dots": (put("mounts", path="a..b"), 'mounts[0].path: "a..b" cannot be the name of a bucket'),
     "mount's wildcard": (put("mounts", path="data*"), 'mounts[0].path: takes no wildcards but a lone "*"'),
+    "mirror of all": (
+        put("mounts", path="*", remote="", mirror=["aws:old"]),
+        'mounts[0].mirror: cannot be had with path "*"',
+    ),
+    "mirror's form": (put("mounts", mirror=["old-bucket"]), "mounts[0].mirror[0]: must be ORIGIN:BUCKET"),
+    "mirror's bucket": (
+        put("mounts", mirror=["aws:old", "aws:a..b/x"]),
+        'mounts[0].mirror[1]: "a..b" cannot be the name of a bucket',
+    ),
+    "mirror's origin": (
+        put("mounts", mirror=["gone:old"]),
+        'mounts[0].mirror[0]: there is no origin "gone"; known: aws',
+    ),
+    "mirror of itself": (
+        put("mounts", mirror=["aws:corp-datasets/"]),
+        "mounts[0].mirror[0]: is, or lies in, or holds what remote names",
+    ),
+    "mirror in itself": (
+        put("mounts", mirror=["aws:corp-datasets/old"]),
+        "mounts[0].mirror[0]: is, or lies in, or holds what remote names",
+    ),
+    "mirror twice": (
+        put("mounts", mirror=["aws:old", "aws:older", "aws:old/x"]),
+        "mounts[0].mirror[2]: is, or lies in, or holds what mirror[0] names",
+    ),
     "remote bucket": (put("mounts", remote="../x"), 'mounts[0].remote: ".." cannot be the name of a bucket'),
     "mount twice": (
         add("mounts", path="datasets/", origin="aws", remote="other"),
@@ -187,6 +212,7 @@ GOOD: Mapping[str, Change] = {
     "link-local on purpose": put("origins", endpoint="http://169.254.1.1", allow_link_local=True),
     "a directory": add("origins", **FILE_ORIGIN),
     "every bucket": add("mounts", path="*", origin="aws"),
+    "mirrors": put("mounts", mirror=["aws:old/deep", "aws:corp-datasets-2", "aws:old/deeper"]),
     "a bucket of two mounts": add("mounts", path="datasets/hot", origin="aws", remote="corp-hot/x"),
     "admin in the open with a token": lambda raw: raw.update(
         listen={"admin": ":9001"}, admin={"token": SECRET}
