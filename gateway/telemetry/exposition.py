@@ -80,6 +80,15 @@ class NodeMetrics:
         if (last := self._live.pop(slot, None)) is not None:
             self._base.take(last, gauges=False)
 
+    def series(self, name: str) -> dict[Labels, float]:
+        """Of one counter, without adding up all the others."""
+        found = self._base.series(name)
+        for snapshot in self._live.values():
+            for known, labels, value in snapshot.get("values", ()):
+                if known == name:
+                    found[tuple(labels)] = found.get(tuple(labels), 0) + value
+        return found
+
     def merged(self) -> Merged:
         now = Merged()
         for snapshot in (self._base.as_snapshot(), self.own.snapshot(), *self._live.values()):
