@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -42,7 +43,7 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "cores": os.cpu_count(),
         "kernel": platform.release(),
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()} in {sys.base_prefix}",
         "congestion_control": netns.congestion_control(),
         "load_average": os.getloadavg(),
         "nginx": _first_line("nginx", "-v"),

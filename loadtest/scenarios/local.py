@@ -97,25 +97,29 @@ def _compare(result: Result, meters: dict[str, Meter], shape: Shape) -> None:
 
 
 def workers_2(bench: Bench) -> Result:
-    """Both gateways on the server core: what is measured is the price of sharing, not of a second core."""
+    """Both gateways on the server core: what is measured is the price of sharing, not of a second core. Each worker of
+    two has as many connections as the one alone. The same connections shared out instead (`thin`) leave fewer
+    requests to each turn of an event loop, which is dearer with two processes of any server; it is shown beside."""
     result = Result("workers_2", "Hits with two workers on one store against one worker: CPU per request")
     for shape in (HITS[0], HITS[2]):
         keys = [key_for("hits", shape.size, n) for n in range(bench.scaled(shape.keys, shape.keys_quick))]
         with bench.place() as place, ExitStack() as stack:
             origin = stack.enter_context(peers.start_origin(bench.cores.load, place))
             started = bench.start(stack, result, _by_workers(origin, bench, place))
-            meters = {name: Meter(server, 2 * CONNECTIONS) for name, server in started.items()}
+            meters = {name: Meter(server, CONNECTIONS * int(name[-1])) for name, server in started.items()}
             for meter in meters.values():
                 meter.warm(keys)
+            meters |= {f"{name} thin": Meter(started[name], CONNECTIONS) for name in started if "×2" in name}
             for number in range(bench.rounds):
                 chosen = bench.shuffled(keys, bench.scaled(shape.requests, shape.requests_quick), number)
                 _hit_round(meters, chosen, origin, result)
         result.rows |= {f"{name} {shape.label}": meter.series.row() for name, meter in meters.items()}
         for system, reach in (("gateway", 1.1), ("nginx", None)):
-            pair = [meters.get(f"{system} ×{workers}") for workers in (2, 1)]
-            two, one = pair
-            measured = ratio(two.series.cpu_us, one.series.cpu_us) if two and one else None
-            result.figures.append(Figure(f"two workers / one, {shape.label}: CPU, {system}", measured, reach))
+            for thin in ("", " thin"):
+                two, one = meters.get(f"{system} ×2{thin}"), meters.get(f"{system} ×1")
+                measured = ratio(two.series.cpu_us, one.series.cpu_us) if two and one else None
+                what = f"two workers{thin} / one, {shape.label}: CPU, {system}"
+                result.figures.append(Figure(what, measured, None if thin else reach))
     return result
 
 
