@@ -121,6 +121,7 @@ class Appender:
         self._lock = threading.Lock()
         self._ends = threading.Lock()
         self._active: _Open | None = None
+        self._unsealed: dict[int, _Open] = {}  # full and ended; the index has not been told yet
 
     def reserve(self, entry: Entry, block: int, length: int) -> Place:
         """Space for a block that is still to come; its header says OPEN. Raises NoRoom, StoreFull,
@@ -233,8 +234,24 @@ class Appender:
             self._seal(opened)
 
     def _seal(self, opened: _Open) -> None:
-        os.ftruncate(opened.segment.fd, opened.tail)
-        self._writer.post(self._changes.seal, opened.segment.id, opened.tail + self._acc_bytes)
+        self._unsealed[opened.segment.id] = opened
+        self.seal_all()
+
+    def seal_all(self) -> None:
+        """What an index or a disk that took no change left undone is tried again, at the next seal or by the store's
+        tick: until then the segment counts whole and cannot be evicted."""
+        for segment, opened in list(self._unsealed.items()):
+            try:
+                os.ftruncate(opened.segment.fd, opened.tail)
+                self._writer.call(self._changes.seal, segment, opened.tail + self._acc_bytes)
+            except (StoreFull, OSError) as error:
+                log.warning("cache segment not sealed yet", segment=f"{segment:016x}", error=str(error))
+                return
+            self._unsealed.pop(segment, None)
+
+    @property
+    def unsealed(self) -> int:
+        return len(self._unsealed)
 
     def close(self) -> None:
         with self._lock:

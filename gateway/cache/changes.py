@@ -1,5 +1,5 @@
-"""What one write transaction changes in the index, continued (`entry_changes.py` has the rules): blocks,
-segments, the steps of an eviction and of a rebuild."""
+"""What one write transaction changes in the index, continued (`entry_changes.py` has the rules, `tags.py` what pins and
+quotas need): blocks, segments, the steps of an eviction and of a rebuild."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from gateway.cache.entry import (
     encode_extent,
     index_key,
 )
-from gateway.cache.entry_changes import EntryChanges, Superseded
+from gateway.cache.entry_changes import Superseded
+from gateway.cache.eviction import Victim, victim
 from gateway.cache.index import (
     ACTIVE,
     EVICTING,
     SEALED,
     UNSCANNED,
+    Content,
     SegmentRow,
     decode_content,
     decode_segment,
-    encode_content,
     encode_segment,
     read_number,
     segment_key,
@@ -32,32 +33,47 @@ from gateway.cache.index import (
     write_number,
 )
 from gateway.cache.record import Header
+from gateway.cache.tags import TagChanges, dead_sum, pins_sum
+from gateway.namespace.keeping import PIN, UNSURE
 
 __all__ = ["Changes", "Superseded"]
 
 
-class Changes(EntryChanges):
+class Changes(TagChanges):
     # --- blocks
 
     def commit(self, txn: Any, entry: Entry, block: int, extent: Extent) -> Extent:
         """Makes a block findable. Its entry is put back if it went meanwhile (no block held it), unless an
         invalidation came; a newer version stays, and the block then serves only readers of its own
-        version."""
+        version. Raises StoreFull."""
         index = self.index
         self._require_room(txn)
-        key = index_key(entry.key)
-        txn.put(block_key(entry.version, block), encode_extent(extent, entry.version, block), db=index.blocks)
-        txn.put(
-            slot_key(extent.segment, extent.slot),
-            encode_content(entry.version, block, key),
-            db=index.contents,
-        )
+        key, name = index_key(entry.key), block_key(entry.version, block)
+        tags = self.tags_for(txn, entry.key)
+        if tags:
+            tags = self.make_way(txn, tags, extent.length)
+        if (value := txn.get(name, None, index.blocks)) is not None:
+            self._replaced(txn, value, entry.version, block)
+        txn.put(name, encode_extent(extent, entry.version, block), db=index.blocks)
+        self.tag(txn, extent, Content(entry.version, block, tags, key))
         if txn.get(key, None, index.objects) is None and entry.asked_ns > read_number(
             txn, index.meta, b"floor"
         ):
             entry.queued = 0
             txn.put(key, encode_entry(entry), db=index.objects)
         return extent
+
+    def _replaced(self, txn: Any, value: bytes, version: int, block: int) -> None:
+        """Two fills of one block: the later one stays."""
+        old = decode_extent(value, version, block)
+        content = None if old is None else self.content(txn, old.segment, old.slot)
+        if old is not None and content is not None:
+            self.untag(txn, (old.segment, old.slot), content.tags)
+            self.let_go(txn, old)
+
+    def content(self, txn: Any, segment: int, slot: int) -> Content | None:
+        value = txn.get(slot_key(segment, slot), None, self.index.contents)
+        return None if value is None else decode_content(value)
 
     def drop_block(self, txn: Any, version: int, block: int, extent: Extent) -> None:
         """Forgets a damaged block. The entry stays valid; without another block it is bounded by `recent`."""
@@ -66,13 +82,14 @@ class Changes(EntryChanges):
         if value is None or decode_extent(value, version, block) not in (extent, None):
             return
         txn.delete(block_key(version, block), db=index.blocks)
-        content = txn.get(slot_key(extent.segment, extent.slot), None, index.contents)
+        content = self.content(txn, extent.segment, extent.slot)
         if content is None:
             return
-        key = decode_content(content)[2]
-        entry = self._stored(txn, key)
+        self.untag(txn, (extent.segment, extent.slot), content.tags)
+        self.let_go(txn, extent)
+        entry = self._stored(txn, content.key)
         if entry is not None and entry.version == version and not self._has_block(txn, version):
-            self._put_recent(txn, key, entry, entry)
+            self._put_recent(txn, content.key, entry, entry)
 
     # --- segments
 
@@ -94,7 +111,10 @@ class Changes(EntryChanges):
         return reserved * (active + 1) + spare <= self.spare()
 
     def seal(self, txn: Any, segment: int, size: int) -> None:
-        self.put_segment(txn, segment, SegmentRow(SEALED, 0, size))
+        """Once; said again, it changes nothing (the segment may be going, or gone)."""
+        value = txn.get(segment_key(segment), None, self.index.segments)
+        if value is not None and decode_segment(value).state == ACTIVE:
+            self.put_segment(txn, segment, SegmentRow(SEALED, 0, size))
 
     def put_segment(self, txn: Any, segment: int, row: SegmentRow | None) -> None:
         """Writes or (None) deletes a segment's row and keeps the node's sum of bytes equal to the rows'."""
@@ -103,6 +123,8 @@ class Changes(EntryChanges):
         before = SegmentRow(SEALED, 0, 0) if value is None else decode_segment(value)
         if row is None:
             txn.delete(segment_key(segment), db=index.segments)
+            txn.delete(dead_sum(segment), db=index.meta)
+            txn.delete(pins_sum(segment), db=index.meta)
         else:
             txn.put(segment_key(segment), encode_segment(row), db=index.segments)
         after = row or SegmentRow(SEALED, 0, 0)
@@ -117,7 +139,7 @@ class Changes(EntryChanges):
         with txn.cursor(index.contents) as cursor:
             found = cursor.set_range(slot_key(segment, 0))
             while found and cursor.key()[:8] == segment_key(segment):
-                version, block, _ = decode_content(cursor.value())
+                version, block = decode_content(cursor.value())[:2]
                 value = txn.get(block_key(version, block), None, index.blocks)
                 extent = None if value is None else decode_extent(value, version, block)
                 if extent is not None and extent.segment == segment:
@@ -127,29 +149,36 @@ class Changes(EntryChanges):
 
     # --- eviction, in steps that any worker can resume
 
-    def begin_evict(self, txn: Any, pinned: Any = None) -> int | None:
-        """Marks the oldest segment that may go. One that a dead evictor left half-way comes first."""
-        oldest = None
+    def begin_evict(self, txn: Any, empty: bool = False) -> Victim | None:
+        """Marks the segment that goes next (`eviction.victim`); `empty`: only one in which nothing is left. One that
+        a dead evictor left half-way comes first."""
+        meta = self.index.meta
+        found: list[Victim] = []
         with txn.cursor(self.index.segments) as cursor:
             for key, value in cursor.iternext():
                 row = decode_segment(value)
                 segment = int.from_bytes(key, "big")
                 if row.state == EVICTING:
-                    return segment
-                if oldest is None and row.state in (SEALED, UNSCANNED) and not (pinned and pinned(segment)):
-                    oldest = (segment, row)
-        if oldest is None:
-            return None
-        self.put_segment(txn, oldest[0], oldest[1]._replace(state=EVICTING))
-        return oldest[0]
+                    return Victim(segment, row.bytes)
+                if row.state in (SEALED, UNSCANNED):
+                    dead = read_number(txn, meta, dead_sum(segment))
+                    pins = read_number(txn, meta, pins_sum(segment))
+                    found.append(Victim(segment, row.bytes, dead, pins))
+        if empty:
+            found = [one for one in found if one.dead and not self.rows_of(txn, one.segment, 0, 1)]
+        chosen = victim(found)
+        if chosen is not None:
+            value = txn.get(segment_key(chosen.segment), None, self.index.segments)
+            self.put_segment(txn, chosen.segment, decode_segment(value)._replace(state=EVICTING))
+        return chosen
 
-    def rows_of(self, txn: Any, segment: int, after: int, limit: int) -> list[tuple[int, int, int, bytes]]:
-        """(slot, version, block, index key) of a segment's rows from slot `after` on, at most `limit`."""
-        rows: list[tuple[int, int, int, bytes]] = []
+    def rows_of(self, txn: Any, segment: int, after: int, limit: int) -> list[tuple[int, Content]]:
+        """Slot and content of a segment's rows from slot `after` on, at most `limit`."""
+        rows: list[tuple[int, Content]] = []
         with txn.cursor(self.index.contents) as cursor:
             found = cursor.set_range(slot_key(segment, after))
             while found and len(rows) < limit and cursor.key()[:8] == segment_key(segment):
-                rows.append((int.from_bytes(cursor.key()[8:], "big"), *decode_content(cursor.value())))
+                rows.append((int.from_bytes(cursor.key()[8:], "big"), decode_content(cursor.value())))
                 found = cursor.next()
         return rows
 
@@ -165,13 +194,20 @@ class Changes(EntryChanges):
         return sum(move[1].length for move in moves if self.move(txn, *move))
 
     def move(self, txn: Any, old: Extent, new: Extent, version: int, block: int, key: bytes) -> bool:
-        """Re-inserts a block: it is found at `new` from here on, if it still was at `old`."""
+        """Re-inserts a block: it is found at `new` from here on, if it still was at `old`. It keeps its tags; while
+        the blocks are tagged anew, it is looked at again, because it may leave what is yet to be looked at."""
         index = self.index
         value = txn.get(block_key(version, block), None, index.blocks)
         if value is None or decode_extent(value, version, block) != old:
             return False
         txn.put(block_key(version, block), encode_extent(new, version, block), db=index.blocks)
-        txn.put(slot_key(new.segment, new.slot), encode_content(version, block, key), db=index.contents)
+        before = self.content(txn, old.segment, old.slot)
+        tags = () if before is None else before.tags
+        self.untag(txn, (old.segment, old.slot), tags)
+        meta = index.meta
+        if read_number(txn, meta, b"counted") != read_number(txn, meta, b"policy") and UNSURE not in tags:
+            tags = (*tags, UNSURE)
+        self.tag(txn, new, Content(version, block, tags, key))
         return True
 
     def drop_rows(self, txn: Any, segment: int, limit: int) -> tuple[int, int, int]:
@@ -180,23 +216,17 @@ class Changes(EntryChanges):
         index = self.index
         blocks = size = 0
         rows = self.rows_of(txn, segment, 0, limit)
-        for slot, version, block, key in rows:
+        for slot, (version, block, tags, key) in rows:
             value = txn.get(block_key(version, block), None, index.blocks)
             extent = None if value is None else decode_extent(value, version, block)
             if value is not None and (extent is None or (extent.segment, extent.slot) == (segment, slot)):
                 txn.delete(block_key(version, block), db=index.blocks)
                 blocks += 1
                 size += 0 if extent is None else extent.length
+                self.untag(txn, (segment, slot), tags)
                 self._drop_blockless(txn, version, key)
             txn.delete(slot_key(segment, slot), db=index.contents)
         return len(rows), blocks, size
-
-    def _drop_blockless(self, txn: Any, version: int, key: bytes) -> None:
-        entry = self._stored(txn, key)
-        if entry is None or entry.state != OBJECT or entry.version != version:
-            return
-        if not self._has_block(txn, version):
-            self._drop_entry(txn, key, entry)
 
     # --- starting and rebuilding
 
@@ -231,8 +261,13 @@ class Changes(EntryChanges):
             if not self._adopt_entry(txn, entry):
                 continue
             name = block_key(header.version, header.block)
-            if txn.get(name, None, index.blocks) is not None:
-                continue
+            tags = self.tags_for(txn, entry.key)
+            if txn.get(name, None, index.blocks) is not None or not self.has_room(
+                txn, tags, header.payload_length
+            ):
+                continue  # the newest segments come first: what a quota has no room for is what is oldest
+            if PIN in tags and not self.fit(txn, PIN, header.payload_length, 0):
+                tags = tuple(tag for tag in tags if tag != PIN)
             extent = Extent(
                 segment,
                 header.payload_offset,
@@ -242,8 +277,7 @@ class Changes(EntryChanges):
                 header.payload_offset - header.offset,
             )
             txn.put(name, encode_extent(extent, header.version, header.block), db=index.blocks)
-            content = encode_content(header.version, header.block, index_key(entry.key))
-            txn.put(slot_key(segment, header.slot), content, db=index.contents)
+            self.tag(txn, extent, Content(header.version, header.block, tags, index_key(entry.key)))
             adopted += 1
         return adopted
 

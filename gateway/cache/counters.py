@@ -11,7 +11,11 @@ class Counters:
     evicted_bytes: int = 0
     evicted_blocks: int = 0
     evicted_segments: int = 0
-    kept_bytes: int = 0  # appended again by evictions, because they were hot
+    kept_bytes: int = 0  # appended again by evictions, because they were hot or pinned
+    pinned_bytes: int = 0  # gauge, of the whole node
+    unpinned_bytes: int = 0  # of blocks that lost their pin because pins were over their bound
+    quota_dropped_bytes: int = 0  # of blocks dropped to keep a rule within its quota
+    expired_bytes: int = 0  # of blocks dropped because their rule's ttl was over
     committed_blocks: int = 0
     committed_bytes: int = 0
     abandoned_fills: int = 0

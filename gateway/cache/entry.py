@@ -19,7 +19,7 @@ OBJECT: Final = 1
 ABSENT: Final = 2
 TOMBSTONE: Final = 3
 
-_HEAD = struct.Struct("<IBHHHIIQQdqQQQ")
+_HEAD = struct.Struct("<IBHHHIIQQddqQQQ")
 _HEAD_SIZE = _HEAD.size
 _CHECK = struct.Struct("<I")
 _EXTENT = struct.Struct("<QIIIHHH")
@@ -41,7 +41,8 @@ def index_key(key: bytes) -> bytes:
 
 class Entry:
     """What the cache knows of one object. Times: `validated_at` wall seconds, `asked_ns` and `invalidated_ns`
-    CLOCK_MONOTONIC of boot `generation`. `wire` and `checksum_wire` are opaque here.
+    CLOCK_MONOTONIC of boot `generation`. `wire` and `checksum_wire` are opaque here. `fetched_at`: wall seconds when
+    the first bytes of this version were asked for; revalidating changes it as little as the version.
 
     validated_at is 0.0 when the origin has to be asked before the first use, whatever the rule says.
     """
@@ -50,6 +51,7 @@ class Entry:
         "asked_ns",
         "checksum_wire",
         "etag",
+        "fetched_at",
         "generation",
         "invalidated_ns",
         "key",
@@ -77,6 +79,7 @@ class Entry:
         invalidated_ns: int = 0,
         generation: int = 0,
         queued: int = 0,
+        fetched_at: float = 0.0,
     ) -> None:
         self.key = key
         self.version = version
@@ -91,6 +94,7 @@ class Entry:
         self.invalidated_ns = invalidated_ns
         self.generation = generation
         self.queued = queued
+        self.fetched_at = fetched_at
 
     def __repr__(self) -> str:
         kind = {OBJECT: "object", ABSENT: "absent", TOMBSTONE: "tombstone"}.get(self.state, "?")
@@ -121,6 +125,7 @@ def encode_entry(entry: Entry) -> bytes:
         entry.version,
         entry.size,
         entry.validated_at,
+        entry.fetched_at,
         entry.last_modified,
         entry.asked_ns,
         entry.invalidated_ns,
@@ -145,6 +150,7 @@ def decode_entry(key: bytes, value: bytes) -> Entry | None:
         version,
         size,
         validated_at,
+        fetched_at,
         last_modified,
         asked_ns,
         invalidated_ns,
@@ -171,6 +177,7 @@ def decode_entry(key: bytes, value: bytes) -> Entry | None:
         invalidated_ns,
         generation,
         queued,
+        fetched_at,
     )
 
 

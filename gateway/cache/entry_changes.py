@@ -34,6 +34,7 @@ from gateway.cache.index import (
     write_number,
 )
 from gateway.errors import GatewayError, StoreFull
+from gateway.namespace.keeping import NO_RULES
 
 # `recent` may hold one row per 16 KiB of capacity: at some 600 bytes for the row and its entry that is 4 % of
 # it, and negative entries and tombstones of a busy node last for minutes. Bounded above at 4 million (2.4
@@ -54,26 +55,36 @@ class EntryChanges:
         self.index = index
         self.capacity = capacity
         self.spare = spare
+        self.keeping = NO_RULES
         self.recent_rows_max = max(256, min(RECENT_ROWS_MAX, capacity // RECENT_BYTES_PER_ROW))
         # Room that a batch of changes may make the index file grow by before the next check.
         self.margin = max(512 << 10, min(64 << 20, capacity // 128))
 
     # --- entries
 
+    def expired(self, entry: Entry, now: float) -> bool:
+        """Has it been in the cache for as long as its rules allow?"""
+        if not self.keeping.has_ttl or entry.state != OBJECT:
+            return False
+        return now >= entry.fetched_at + self.keeping.of(entry.key).ttl_s
+
     def install(self, txn: Any, new: Entry) -> Entry:
         """Puts what an answer said, `new.state` OBJECT or ABSENT; `new.version` is set here. The same ETag,
-        size and time keep the version and so the blocks; anything else gets a new version id."""
+        size and time keep the version and so the blocks, until their time is over; anything else gets a new
+        version id."""
         index = self.index
         key = index_key(new.key)
         old = index.read_entry(txn, new.key)
         self._guard(txn, old, new)
         new.generation = index.generation
-        if old is not None and old.same_object(new.etag, new.size, new.last_modified):
-            new.version, new.queued = old.version, old.queued
+        same = old is not None and old.same_object(new.etag, new.size, new.last_modified)
+        if old is not None and same and not self.expired(old, new.validated_at):
+            new.version, new.queued, new.fetched_at = old.version, old.queued, old.fetched_at
             new.asked_ns = max(new.asked_ns, old.asked_ns)
             new.invalidated_ns = old.invalidated_ns
             txn.put(key, encode_entry(new), db=index.objects)
             return new
+        new.fetched_at = new.validated_at
         new.invalidated_ns = old.invalidated_ns if old is not None else 0
         encode_entry(new)  # raises before anything is written
         self._require_room(txn)

@@ -1,7 +1,7 @@
-"""Makes room: takes the oldest segment away, in steps that any worker can resume when this one is killed.
+"""Makes room: takes a segment away, in steps that any worker can resume when this one is killed.
 
     1. its row becomes EVICTING (nobody else starts on it; the next evictor begins with it)
-    2. hot blocks are appended again, and their index rows moved
+    2. pinned and hot blocks are appended again, and their index rows moved
     3. all other rows are deleted, in small transactions, entries without blocks with them
     4. the files are unlinked; readers that have them open go on reading
     5. its row, and with it its claim on the capacity, is deleted
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,13 +25,14 @@ from gateway.cache.appender import Appender, NoRoom, Place
 from gateway.cache.changes import Changes
 from gateway.cache.counters import Counters
 from gateway.cache.entry import Extent, block_key, decode_entry, decode_extent
-from gateway.cache.eviction import Candidate, keep
-from gateway.cache.index import Index
+from gateway.cache.eviction import Candidate, Victim, keep
+from gateway.cache.index import Content, Index
 from gateway.cache.layout import FileLock
 from gateway.cache.record import Header, decode_header, decode_meta
 from gateway.cache.segment import WRITTEN, Segment, Segments
 from gateway.cache.writer import IndexWriter
 from gateway.errors import StoreFull
+from gateway.namespace.keeping import PIN
 
 log = structlog.get_logger()
 
@@ -84,8 +84,6 @@ class Evictor:
         self._appender = appender
         self._lock = lock
         self._counters = counters
-        self.pinned: Callable[[int], bool] | None = None  # segments that must stay
-        self.pinned_block: Callable[[Candidate], bool] | None = None
 
     def enough(self, ahead: int = 0) -> bool:
         """Do a segment for fills, one for evictions and `ahead` more fit now?"""
@@ -123,13 +121,26 @@ class Evictor:
         finally:
             self._lock.release()
 
-    def _evict_one(self) -> bool:
-        segment = self._writer.call(self._changes.begin_evict, self.pinned)
-        if segment is None:
+    def clear_empty(self) -> None:
+        """Takes away the segments in which nothing is left, if nobody evicts right now."""
+        if not self._lock.acquire():
+            return
+        try:
+            while self._evict_one(empty=True):
+                pass
+        except (StoreFull, lmdb.Error) as error:
+            log.warning("cache eviction stopped", error=str(error))
+        finally:
+            self._lock.release()
+
+    def _evict_one(self, *, empty: bool = False) -> bool:
+        victim = self._writer.call(self._changes.begin_evict, empty)
+        if victim is None:
             return False
+        segment = victim.segment
         opened = self._segments.get(segment)
         if opened is not None:
-            self._keep_hot(opened)
+            self._keep(opened, victim)
         rows = -1
         while rows:
             rows, blocks, size = self._writer.call(self._changes.drop_rows, segment, ROWS_PER_STEP)
@@ -141,10 +152,11 @@ class Evictor:
         self._counters.evicted_segments += 1
         return True
 
-    def _keep_hot(self, opened: Segment) -> None:
+    def _keep(self, opened: Segment, victim: Victim) -> None:
+        """A disk that takes no more bytes loses what was to be kept, pins included: room is what it needs."""
         size = os.fstat(opened.fd).st_size
         kept: list[_Kept] = []
-        for candidate in keep(self._candidates(opened), size, self.pinned_block):
+        for candidate in keep(self._candidates(opened), size, everything=victim.mostly_dead):
             try:
                 found = self._append_again(opened, candidate)
             except (NoRoom, StoreFull, OSError):
@@ -158,24 +170,34 @@ class Evictor:
 
     def _candidates(self, opened: Segment) -> list[Candidate]:
         found: list[Candidate] = []
-        after = 0
+        after, now = 0, time.time()
         while True:
             with self._index.env.begin() as txn:
                 rows = self._changes.rows_of(txn, opened.id, after, ROWS_PER_STEP)
-                for slot, version, block, key in rows:
-                    extent = self._extent(txn, opened.id, slot, version, block)
-                    if extent is not None:
-                        found.append(Candidate(version, block, key, extent, opened.access[slot]))
+                for slot, content in rows:
+                    candidate = self._candidate(txn, opened, slot, content, now)
+                    if candidate is not None:
+                        found.append(candidate)
             if len(rows) < ROWS_PER_STEP:
                 return found
             after = rows[-1][0] + 1
             if after > 0xFFFF:
                 return found
 
-    def _extent(self, txn: Any, segment: int, slot: int, version: int, block: int) -> Extent | None:
+    def _candidate(
+        self, txn: Any, opened: Segment, slot: int, content: Content, now: float
+    ) -> Candidate | None:
+        """None for a block that is not there any more, or whose time is over."""
+        version, block, tags, key = content
         value = txn.get(block_key(version, block), None, self._index.blocks)
         extent = None if value is None else decode_extent(value, version, block)
-        return extent if extent is not None and (extent.segment, extent.slot) == (segment, slot) else None
+        if extent is None or (extent.segment, extent.slot) != (opened.id, slot):
+            return None
+        changes = self._changes
+        if changes.keeping.has_ttl and (due := changes.due(txn, content)) is not None and due <= now:
+            return None
+        pinned = PIN in tags and changes.current(txn, content) is not None
+        return Candidate(version, block, key, extent, opened.access[slot], pinned)
 
     def _append_again(self, opened: Segment, candidate: Candidate) -> _Kept | None:
         """A damaged block is not carried on."""

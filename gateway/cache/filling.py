@@ -205,6 +205,15 @@ class Filler:
             self.has_room = False
             self._room_task = self._spawn_evictor()
 
+    def clear_empty(self) -> None:
+        """From any thread."""
+        self._threads.submit(self.evictor.clear_empty)
+
+    def seal_late(self) -> None:
+        """Once a second: a segment whose sealing failed."""
+        if self.appender.unsealed:
+            self.io.submit(self.appender.seal_all)
+
     def _spawn_evictor(self) -> asyncio.Task[bool]:
         return self._tasks.spawn(self._threads.run(self.evictor.make_room, self._ahead), "cache-evict")
 

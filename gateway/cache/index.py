@@ -3,10 +3,13 @@
 
     objects   key (≤ 511 bytes, `entry.index_key`)          → entry
     blocks    version u64 BE, block u32 BE                  → extent
-    contents  segment u64 BE, slot u16 BE                   → version u64, block u32, index key: what eviction
-    deletes segments  segment u64 BE                                → state u8, worker u8, bytes u64 (reserved
-    or, sealed, real) recent    sequence u64 BE                               → index key: entries that may
-    have no block, oldest first meta      name                                          → u64
+    contents  segment u64 BE, slot u16 BE                   → version u64, block u32, tags (u8 count, u64 each),
+                                                              index key: what eviction deletes
+    tagged    tag u64 BE, segment u64 BE, slot u16 BE       → version u64, block u32, length u32: the blocks that carry
+                                                              a tag (`tags.py`), oldest first
+    segments  segment u64 BE                                → state u8, worker u8, bytes u64 (reserved or, sealed, real)
+    recent    sequence u64 BE                               → index key: entries that may have no block, oldest first
+    meta      name                                          → u64
 
 It is derived data: never synced, dropped when it fails a check and rebuilt from the segments (`rebuild.py`).
 A read transaction costs half a microsecond and lives for one call without an await, so it never pins old
@@ -47,10 +50,17 @@ ACTIVE, SEALED, EVICTING, UNSCANNED = 1, 2, 3, 4
 _SEGMENT_KEY = struct.Struct(">Q")
 _SEGMENT = struct.Struct("<BBQ")
 _SLOT_KEY = struct.Struct(">QH")
-_CONTENT = struct.Struct("<QI")
+_CONTENT = struct.Struct("<QIB")
+_TAG = struct.Struct("<Q")
+_TAG_KEY = struct.Struct(">QQH")
+_TAGGED = struct.Struct("<QII")
 _NUMBER = struct.Struct("<Q")
 segment_key = _SEGMENT_KEY.pack
 slot_key = _SLOT_KEY.pack
+tag_key = _TAG_KEY.pack
+split_tag_key = _TAG_KEY.unpack
+encode_tagged = _TAGGED.pack
+decode_tagged = _TAGGED.unpack
 
 
 class SegmentRow(NamedTuple):
@@ -70,13 +80,32 @@ def decode_segment(value: bytes) -> SegmentRow:
     return SegmentRow(*_SEGMENT.unpack(value))
 
 
-def encode_content(version: int, block: int, key: bytes) -> bytes:
-    return _CONTENT.pack(version, block) + key
+class Content(NamedTuple):
+    """What a slot of a segment holds. `key` is the index key."""
+
+    version: int
+    block: int
+    tags: tuple[int, ...]
+    key: bytes
 
 
-def decode_content(value: bytes) -> tuple[int, int, bytes]:
-    version, block = _CONTENT.unpack_from(value)
-    return version, block, value[_CONTENT.size :]
+def encode_content(content: Content) -> bytes:
+    version, block, tags, key = content
+    return _CONTENT.pack(version, block, len(tags)) + b"".join(map(_TAG.pack, tags)) + key
+
+
+def decode_content(value: bytes) -> Content:
+    version, block, count = _CONTENT.unpack_from(value)
+    if not count:
+        return Content(version, block, (), value[_CONTENT.size :])
+    end = _CONTENT.size + count * _TAG.size
+    tags = tuple(tag for (tag,) in _TAG.iter_unpack(value[_CONTENT.size : end]))
+    return Content(version, block, tags, value[end:])
+
+
+def tag_sum(tag: int) -> bytes:
+    """Name of the number of bytes that carry a tag."""
+    return b"tag" + _SEGMENT_KEY.pack(tag)
 
 
 def read_number(txn: Any, meta: Any, name: bytes) -> int:
@@ -86,6 +115,15 @@ def read_number(txn: Any, meta: Any, name: bytes) -> int:
 
 def write_number(txn: Any, meta: Any, name: bytes, value: int) -> None:
     txn.put(name, _NUMBER.pack(value), db=meta)
+
+
+def add_number(txn: Any, meta: Any, name: bytes, change: int) -> None:
+    """A sum that is not there when it is 0."""
+    value = read_number(txn, meta, name) + change
+    if value > 0:
+        write_number(txn, meta, name, value)
+    else:
+        txn.delete(name, db=meta)
 
 
 class Index:
@@ -113,6 +151,7 @@ class Index:
         self.objects = self.env.open_db(b"objects")
         self.blocks = self.env.open_db(b"blocks")
         self.contents = self.env.open_db(b"contents")
+        self.tagged = self.env.open_db(b"tagged")
         self.segments = self.env.open_db(b"segments")
         self.recent = self.env.open_db(b"recent")
         self.meta = self.env.open_db(b"meta")
@@ -195,6 +234,9 @@ class Index:
     def number(self, name: bytes) -> int:
         with self._begin(self.meta) as txn:
             return read_number(txn, self.meta, name)
+
+    def tagged_bytes(self, tag: int) -> int:
+        return self.number(tag_sum(tag))
 
     def file_bytes(self) -> int:
         """What the index takes on disk: LMDB's file only grows."""

@@ -9,7 +9,7 @@ A segment is a sequence of records and nothing else. Every record starts at a mu
          8    4  CRC-32C of the payload (0 while OPEN)                              /  at offset 4
         12    4  CRC-32C of bytes 16..48 and of the meta blob
         16    1  kind: 1 BLOCK
-        17    1  format: 1
+        17    1  format: 2
         18    2  slot: ordinal of the record in its segment, the index of its access byte
         20    4  length of the meta blob
         24    4  length of the payload
@@ -37,7 +37,7 @@ from typing import NamedTuple
 from awscrt.checksums import crc32c
 
 MAGIC = b"GwR1"
-FORMAT = 1
+FORMAT = 2  # of this and of the entry in the meta blob
 KIND_BLOCK = 1
 OPEN, VALID, VOID = 1, 2, 3
 ALIGN = 64

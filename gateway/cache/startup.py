@@ -62,7 +62,7 @@ from gateway.cache.writer import IndexWriter
 
 log = structlog.get_logger()
 
-FORMAT: Final = 1 << 8 | RECORD_FORMAT  # of the index and of the records
+FORMAT: Final = 2 << 8 | RECORD_FORMAT  # of the index and of the records
 EPOCH_SHIFT: Final = 40
 WORKERS_WAIT_S: Final = 10.0  # for workers that outlived a killed supervisor to notice and leave
 # A clean stop notes a CRC over this much of the index: 1 GiB is some 4 million blocks and takes 0.1 s to

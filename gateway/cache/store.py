@@ -24,6 +24,7 @@ from awscrt.checksums import crc32c
 
 from gateway.aio import Tasks, Threads
 from gateway.cache.admission import Admission
+from gateway.cache.bounds import Bounds
 from gateway.cache.changes import Changes, Superseded
 from gateway.cache.checking import Unchecked, is_whole
 from gateway.cache.counters import Counters
@@ -44,8 +45,10 @@ from gateway.cache.residency import choose
 from gateway.cache.segment import CHECKED, FREQUENCY, WRITTEN, Segment, Segments, slots_of
 from gateway.cache.shared import SharedPage
 from gateway.cache.startup import take_over
+from gateway.cache.sweeper import Sweeper
 from gateway.cache.writer import IndexWriter
 from gateway.errors import StoreFull
+from gateway.namespace.keeping import Keeping
 
 __all__ = ["ABSENT", "OBJECT", "Entry", "Extent", "Pending", "Segment", "Store", "Superseded"]
 
@@ -101,7 +104,15 @@ class Store:
             worker=worker,
             segment_bytes=segment_bytes,
         )
+        self._changes.reserved_elsewhere = (workers + 3) * self._filler.appender.reserved
         self._rebuilder = Rebuilder(index, self._changes, self._writer, self._segments)
+        self.bounds = Bounds(index, self._changes, self._writer, workers, stripe_blocks)
+        self._sweep_lock = FileLock(directory / "sweep.lock")
+        self._sweeper = Sweeper(
+            index, self._changes, self._writer, self._sweep_lock, self._filler.clear_empty
+        )
+        self._sweeps = Threads("cache-sweep", 1)
+        self._sweeping: asyncio.Task[None] | None = None
         self._tasks = Tasks()
         self._verifying: dict[tuple[int, int], asyncio.Task[bool]] = {}
         self._seen_evictions = -1
@@ -169,15 +180,22 @@ class Store:
         """Ends cleanly: what was committed is found again after the next start."""
         await self._tasks.close()
         self._rebuilder.stop()
-        await asyncio.to_thread(self._rebuilds.close)
+        self._sweeper.stop()
+        for threads in (self._rebuilds, self._sweeps):
+            await asyncio.to_thread(threads.close)
         await self._filler.close()
         await asyncio.to_thread(self._io.close)
         await asyncio.to_thread(self._writer.close)
         self._segments.close()
         self._index.close()
         self._index.shared.close()
-        for lock in self._locks:
+        for lock in (*self._locks, self._sweep_lock):
             lock.close()
+
+    def apply(self, keeping: Keeping) -> None:
+        """The rules by which blocks are pinned, bounded and given up: at the start, and after each change of them.
+        Every worker of the node is to be told of the same."""
+        self.bounds.apply(keeping)
 
     # --- hits
 
@@ -269,10 +287,23 @@ class Store:
     def admit(self, key: bytes, block: int, length: int) -> bool:
         """Should a miss of `length` bytes from `block` on (inside one stripe) be written to the cache? Called
         once per miss, on the stripe's owner worker, before the origin is asked."""
-        admitted = self.admission.admit(key, block, length, room=self._filler.has_room)
+        room = self._filler.has_room or self.bounds.pins(key, length)
+        admitted = self.bounds.admit(key, block, length) and self.admission.admit(
+            key, block, length, room=room
+        )
         if not admitted:
             self.counters.admission_refused += 1
         return admitted
+
+    def learned(self, key: bytes, length: int) -> None:
+        """The size of a miss that `admit` was asked about when nobody knew it."""
+        self.admission.learned(length)
+        self.bounds.learned(key, length)
+
+    def expired(self, entry: Entry, now: float) -> bool:
+        """Has the object been in the cache for as long as its rules allow? What the origin says of it next gets a
+        version of its own, whose blocks are fetched anew."""
+        return self._changes.expired(entry, now)
 
     # --- what the origin said
 
@@ -371,6 +402,7 @@ class Store:
             except lmdb.Error as error:
                 self._index.report(error)
             self._filler.evict_ahead()
+            self._filler.seal_late()
             await asyncio.sleep(TICK_S)
 
     def _observe(self) -> None:
@@ -381,6 +413,18 @@ class Store:
         self.counters.cache_bytes = self._index.used_bytes()
         self.counters.index_broken = int(self._index.broken)
         self._filler.observe(self.counters.cache_bytes, self._spare_bytes())
+        self._observe_rules()
+
+    def _observe_rules(self) -> None:
+        counters, changes = self.counters, self._changes
+        counters.pinned_bytes = self.bounds.pinned_bytes()
+        counters.unpinned_bytes = changes.unpinned_bytes
+        counters.expired_bytes = changes.expired_bytes
+        counters.quota_dropped_bytes = changes.quota_dropped_bytes
+        self.bounds.tell()
+        self.bounds.warn_once()
+        if (self._sweeping is None or self._sweeping.done()) and self._sweeper.due():
+            self._sweeping = self._tasks.spawn(self._sweeps.run(self._sweeper.step), "cache-sweep")
 
     async def _rebuild(self) -> None:
         self.counters.index_rebuilt = 1

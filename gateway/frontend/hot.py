@@ -24,7 +24,7 @@ from gateway.frontend.exchange import RequestHead
 from gateway.frontend.request import Admitted, admit_again, admit_read
 from gateway.namespace.rules import Rule
 from gateway.objects.context import Services, View
-from gateway.objects.revalidate import SUMS_UNKNOWN, is_fresh
+from gateway.objects.revalidate import SUMS_UNKNOWN, trusted
 from gateway.s3.conditions import check, parse_conditions
 from gateway.s3.errors import S3Error
 from gateway.s3.ranges import parse_range
@@ -54,7 +54,8 @@ _CHOOSING: Final = _CONDITIONS | {"range"}
 
 
 class _Known:
-    """`stamp` -1: the index has to be asked. `extents`: of the whole object, up to `BLOCKS_MAX` blocks.
+    """`stamp` -1: the index has to be asked. `extents`: of the whole object, up to `BLOCKS_MAX` blocks. `since`,
+    `until`: when the entry may be served without a question.
 
     `small`: the one small block that is the whole object, for a GET of which the head's end is made in advance:
     `tail`, and with the stored checksums `tail_sums` (None when nobody has asked the origin for them yet)."""
@@ -66,10 +67,12 @@ class _Known:
         "op",
         "origin",
         "rule",
+        "since",
         "small",
         "stamp",
         "tail",
         "tail_sums",
+        "until",
         "view",
     )
 
@@ -82,6 +85,7 @@ class _Known:
         self.origin = admitted.target.origin
         self.stamp = -1
         self.entry: Entry | None = None
+        self.since = self.until = 0.0
         self.extents: list[Extent | None] = []
         self.small: Extent | None = None
         self.tail = b""
@@ -90,6 +94,8 @@ class _Known:
     def found(self, entry: Entry | None, extents: list[Extent | None], stamp: int) -> None:
         self.entry, self.extents, self.stamp = entry, extents, stamp
         self.small = None
+        if entry is not None:
+            self.since, self.until = trusted(entry, self.rule.fresh_s, self.rule.ttl_s)
         if entry is None or len(extents) != 1 or not 0 < entry.size <= SMALL_MAX or self.op != "GetObject":
             return
         self.small = extents[0]
@@ -109,6 +115,11 @@ class HotPath:
         self._domain = services.domain
         self._known: dict[str, _Known] = {}
         self._sent: dict[str, int] = {}  # bytes by origin, not counted yet
+
+    def adopt(self, services: Services) -> None:
+        """What was learned under another view is not only useless: it would keep taken-away secrets alive."""
+        self._services = services
+        self._known.clear()
 
     def publish(self) -> None:
         """Counts what was sent since the last time: on a hit, even a dictionary of metrics costs too much."""
@@ -139,7 +150,7 @@ class HotPath:
         if known.stamp != stamp:
             self._look_up(known, stamp)
         entry = known.entry
-        if entry is None or not is_fresh(entry, known.rule.fresh_s, now):
+        if entry is None or not known.since <= now < known.until:
             return False
         record = connection.record
         record.op = known.op
@@ -261,7 +272,7 @@ class HotPath:
             connection.answer_files(_head_bytes(connection, entry, span, length, sums), slices)
         self._sent[known.origin] = self._sent.get(known.origin, 0) + length
         if span is not None and stop < entry.size:
-            self._reads.noted(entry, start, stop)
+            self._reads.noted(entry, start, stop, known.rule.read_ahead)
         return True
 
     def _slices(

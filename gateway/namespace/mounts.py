@@ -20,7 +20,9 @@ EVERY_BUCKET = "*"
 @dataclass(frozen=True, slots=True)
 class Mount:
     """`bucket` is `*` for a mount of every bucket, whose `remote_bucket` is then empty. Prefixes are empty or end
-    with `/`; keys under `prefix` live under `remote_prefix`."""
+    with `/`; keys under `prefix` live under `remote_prefix`. `place` stands for the origin in cache keys
+    (`origins/places.py`); empty: its name does. `mirror`: with mirrors, what the cache keys of all its places begin
+    with (`namespace/mirrors.py`)."""
 
     bucket: str
     origin: str
@@ -28,13 +30,29 @@ class Mount:
     prefix: str = ""
     remote_prefix: str = ""
     read_only: bool = False
+    place: str = ""
+    mirror: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, path: str, origin: str, remote: str, read_only: bool = False) -> Mount:
+    def parse(
+        cls,
+        path: str,
+        origin: str,
+        remote: str,
+        read_only: bool = False,
+        place: str = "",
+        mirror: tuple[str, ...] = (),
+    ) -> Mount:
         """From the config's `path` and `remote`, each `bucket` or `bucket/prefix`."""
         bucket, _, prefix = path.partition("/")
         remote_bucket, _, remote_prefix = remote.partition("/")
-        return cls(bucket, origin, remote_bucket, as_prefix(prefix), as_prefix(remote_prefix), read_only)
+        prefixes = as_prefix(prefix), as_prefix(remote_prefix)
+        return cls(bucket, origin, remote_bucket, *prefixes, read_only, place, mirror)
+
+    @property
+    def data(self) -> str:
+        """What cache keys begin with."""
+        return self.place or self.origin
 
     @property
     def path(self) -> str:
@@ -78,9 +96,9 @@ class Target(NamedTuple):
     cache_key: bytes
 
 
-def cache_key_of(origin: str, remote: Remote) -> bytes:
-    """NUL cannot occur in an origin's name, nor `/` in a bucket's: the parts cannot run into each other."""
-    return f"{origin}\0{remote.bucket}/{remote.key}".encode()
+def cache_key_of(place: str, remote: Remote) -> bytes:
+    """NUL cannot occur in a place, nor `/` in a bucket's name: the parts cannot run into each other."""
+    return f"{place}\0{remote.bucket}/{remote.key}".encode()
 
 
 class Mounts:
@@ -103,11 +121,15 @@ class Mounts:
         }
         whole = {bucket: found[0] for bucket, found in self._by_bucket.items() if not found[0].prefix}
         self._plain = {
-            bucket: (mount, mount.origin, mount.remote_bucket, f"{mount.origin}\0{mount.remote_bucket}/")
+            bucket: (mount, mount.origin, mount.remote_bucket, f"{mount.data}\0{mount.remote_bucket}/")
             for bucket, mount in whole.items()
             if not mount.remote_prefix
         }
         self._remembered_floor = len(self._plain)
+        self._by_remote: dict[tuple[str, str], list[Mount]] = {}
+        for mount in self.all():
+            if mount is not self._every:
+                self._by_remote.setdefault((mount.data, mount.remote_bucket), []).append(mount)
 
     def resolve(self, bucket: str, key: str) -> Target:
         """Key `""` is the bucket itself. Raises NoSuchBucket when no mount shows this bucket, and NotFound when
@@ -131,7 +153,7 @@ class Mounts:
             remote = Remote(mount.remote_bucket, "")
         else:
             remote = Remote(mount.remote_bucket, mount.to_remote(key) if key else "")
-        return Target(bucket, key, mount, mount.origin, remote, cache_key_of(mount.origin, remote))
+        return Target(bucket, key, mount, mount.origin, remote, cache_key_of(mount.data, remote))
 
     def _remember(self, bucket: str) -> None:
         every = self._every
@@ -140,7 +162,20 @@ class Mounts:
         if len(self._plain) >= self._remembered_floor + self.REMEMBERED_MAX:
             for name in [name for name in self._plain if name not in self._by_bucket]:
                 del self._plain[name]
-        self._plain[bucket] = (every, every.origin, bucket, f"{every.origin}\0{bucket}/")
+        self._plain[bucket] = (every, every.origin, bucket, f"{every.data}\0{bucket}/")
+
+    def showing(self, place: str, remote: Remote) -> list[tuple[str, str]]:
+        """The inverse of `resolve`: every virtual bucket and key that shows a remote object. Empty when none does."""
+        found = []
+        for mount in self._by_remote.get((place, remote.bucket), ()):
+            if remote.key.startswith(mount.remote_prefix):
+                key = mount.to_virtual(remote.key)
+                if next(m for m in self._by_bucket[mount.bucket] if key.startswith(m.prefix)) is mount:
+                    found.append((mount.bucket, key))
+        every = self._every
+        if every is not None and every.data == place and remote.bucket not in self._by_bucket:
+            found.append((remote.bucket, remote.key))
+        return found
 
     def buckets(self) -> list[str]:
         """The buckets that have mounts of their own, in order. Those under `*` are the origin's to list."""

@@ -15,11 +15,21 @@ IMMUTABLE = float("inf")
 @dataclass(frozen=True, slots=True)
 class Rule:
     """`fresh_s`: for how long an entry is served without asking the origin; `STRICT` asks each time, `IMMUTABLE`
-    never again."""
+    never again.
+
+    ttl_s        so long after it was fetched an object leaves the cache; infinite: only to make room
+    pin          its blocks are not evicted (`cache/tags.py` has the bound)
+    quota        bytes of cache that all objects under the rule may take together; None: no bound of their own
+    read_ahead   bytes fetched ahead of a sequential reader at most, rounded up to blocks; 0: none; None: a stripe
+    """
 
     match: str = "**"
     fresh_s: float = 60.0
     cache: bool = True
+    ttl_s: float = IMMUTABLE
+    pin: bool = False
+    quota: int | None = None
+    read_ahead: int | None = None
 
 
 DEFAULT_RULE = Rule()

@@ -28,6 +28,7 @@ from gateway.cache.neighbours import Gone, Message, Neighbours, decode_error
 from gateway.cache.store import ABSENT, OBJECT, Entry, Store, Superseded
 from gateway.errors import GatewayError, NotFound, RangeNotSatisfiable, StoreFull, Unreachable
 from gateway.model import ObjectMeta
+from gateway.namespace.rules import IMMUTABLE, STRICT
 from gateway.origins.base import Origin
 from gateway.s3.object_headers import checksum_lines, meta_of, wire_lines
 from gateway.telemetry.metrics import Metrics
@@ -58,10 +59,19 @@ class Direct(Exception):
     """The object is not worth keeping, or cannot be kept: ask the origin for yourself alone."""
 
 
-def is_fresh(entry: Entry, fresh_s: float, now: float) -> bool:
-    if entry.state != OBJECT and fresh_s > NEGATIVE_S:
-        fresh_s = NEGATIVE_S
-    return -CLOCK_BACK_S <= now - entry.validated_at < fresh_s and entry.validated_at != 0.0
+def trusted(entry: Entry, fresh_s: float, ttl_s: float = IMMUTABLE) -> tuple[float, float]:
+    """From when and until when (wall seconds, the end not included) an entry may be served without asking."""
+    if entry.validated_at == 0.0 or fresh_s <= STRICT:
+        return 0.0, 0.0
+    since = entry.validated_at - CLOCK_BACK_S
+    if entry.state != OBJECT:
+        return since, entry.validated_at + min(fresh_s, NEGATIVE_S)
+    return since, min(entry.validated_at + fresh_s, entry.fetched_at + ttl_s)
+
+
+def is_fresh(entry: Entry, fresh_s: float, now: float, ttl_s: float = IMMUTABLE) -> bool:
+    since, until = trusted(entry, fresh_s, ttl_s)
+    return since <= now < until
 
 
 def meta_of_entry(entry: Entry) -> ObjectMeta:
@@ -116,15 +126,19 @@ class Questions:
         self._small: OrderedDict[bytes, bool] = OrderedDict()  # prefix → its last object fitted into one run
         self._small_bytes = SMALL_BLOCKS * store.block_size
 
-    async def current(self, key: bytes, fresh_s: float, wanted: Wanted) -> Entry:
+    async def current(
+        self, key: bytes, fresh_s: float, wanted: Wanted, ttl_s: float = IMMUTABLE
+    ) -> Entry:
         """The current version. Raises NotFound, Direct (only where a body is wanted), and what origins raise."""
         came_ns = time.monotonic_ns()
         entry = self._store.entry(key)
-        if entry is not None and self._serves(entry, fresh_s, wanted):
+        if entry is not None and self._serves(entry, fresh_s, ttl_s, wanted):
             if entry.state == ABSENT:
                 self._metrics.add("negative_hits")
             return _existing(entry)
-        strict_ns = came_ns if fresh_s <= 0 else 0
+        # An answer to a question from before its time was over would only say again what has to go.
+        expired = entry is not None and time.time() >= entry.fetched_at + ttl_s
+        strict_ns = came_ns if fresh_s <= STRICT or expired else 0
         for _ in range(ATTEMPTS_MAX):
             try:
                 return _existing(await self._ask(key, wanted, strict_ns))
@@ -134,10 +148,10 @@ class Questions:
                 raise Unreachable("The gateway is shutting down.") from None
         raise Unreachable("The object is being replaced faster than it can be read.")
 
-    def _serves(self, entry: Entry, fresh_s: float, wanted: Wanted) -> bool:
+    def _serves(self, entry: Entry, fresh_s: float, ttl_s: float, wanted: Wanted) -> bool:
         if wanted.checksums and entry.state == OBJECT and entry.checksum_wire == SUMS_UNKNOWN:
             return False
-        return is_fresh(entry, fresh_s, time.time())
+        return is_fresh(entry, fresh_s, time.time(), ttl_s)
 
     async def _ask(self, key: bytes, wanted: Wanted, strict_ns: int) -> Entry:
         slot = self._neighbours.owner(key, 0)
@@ -195,6 +209,8 @@ class Questions:
     async def _put_question(self, asking: _Asking, key: bytes, wanted: Wanted) -> None:
         source = source_of(key, self._origins)
         known = self._store.entry(key)
+        if known is not None and self._store.expired(known, time.time()):
+            known = None  # a HEAD would only give the same bytes another version
         if wanted.first is None or (known is not None and known.state == OBJECT):
             asking.tell(await self._head(asking, key, source))
         elif not self._fills.admits(key, wanted.first, 0):
@@ -302,5 +318,6 @@ async def current_meta(services: Any, view: Any, target: Any) -> ObjectMeta:
     if not rule.cache:
         meta: ObjectMeta = await services.origin(target).head(target.remote)
         return meta
-    entry = await services.reads.questions.current(target.cache_key, rule.fresh_s, Wanted(checksums=True))
+    wanted = Wanted(checksums=True)
+    entry = await services.reads.questions.current(target.cache_key, rule.fresh_s, wanted, rule.ttl_s)
     return meta_of_entry(entry)

@@ -61,7 +61,10 @@ async def _read(services: Services, request: Request, *, body: bool) -> None:
     origin = services.origin(target)
     if not origin.capabilities.forward:
         if version not in (None, "null"):
-            raise S3Error("NoSuchVersion")
+            if not origin.capabilities.versions:
+                raise S3Error("NoSuchVersion")
+            await forward(services, request)
+            return
         if part is not None:
             await _read_part(services, request, origin, part, body=body)
             return
@@ -99,7 +102,7 @@ async def _cached(services: Services, request: Request, origin: Origin, *, body:
     rule = request.view.rules.match(target.bucket, target.key)
     wanted = _wanted(request, reads.block_size, reads.run_blocks, body=body)
     before = reads.store.entry(target.cache_key)
-    entry = await reads.questions.current(target.cache_key, rule.fresh_s, wanted)
+    entry = await reads.questions.current(target.cache_key, rule.fresh_s, wanted, rule.ttl_s)
     if not entry.version and body:
         raise Direct
     meta = meta_of_entry(entry)
@@ -115,7 +118,7 @@ async def _cached(services: Services, request: Request, origin: Origin, *, body:
         return
     stream = Stream(reads, entry, reads.source(target.cache_key), start, stop)
     exchange.record.outcome = stream.outcome
-    reads.noted(entry, start, stop)
+    reads.noted(entry, start, stop, rule.read_ahead)
     await stream.prime()
     try:
         await exchange.start(status, headers, stop - start)

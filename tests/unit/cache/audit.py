@@ -5,14 +5,27 @@ from __future__ import annotations
 import asyncio
 import struct
 import threading
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
 from gateway.aio import THREADS
 from gateway.cache.entry import OBJECT, Extent, decode_entry, decode_extent, stored_key
-from gateway.cache.index import ACTIVE, SEALED, UNSCANNED, decode_content, segment_key, slot_key
+from gateway.cache.index import (
+    ACTIVE,
+    SEALED,
+    UNSCANNED,
+    decode_content,
+    decode_tagged,
+    segment_key,
+    slot_key,
+    tag_key,
+    tag_sum,
+)
 from gateway.cache.store import Store
+from gateway.cache.tags import pins_sum
 from gateway.errors import StoreFull
+from gateway.namespace.keeping import PIN
 
 from .harness import disk_bytes
 
@@ -66,11 +79,44 @@ def audit(store: Store) -> None:
             assert decode_content(content)[:2] == (version, block)
             assert extent.segment in rows, "a block in a segment that nobody accounts for"
         _audit_entries(store, txn, {version for version, _ in blocks})
+    _audit_tags(store, blocks)
     for segment, row in rows.items():
         if row.state in (SEALED, UNSCANNED):
             path = store._segments.path(segment)
             assert path.stat().st_size + store._segments.acc_bytes <= row.bytes, (row, path.stat().st_size)
     assert disk_bytes(store.directory) <= store.capacity
+
+
+def _audit_tags(store: Store, blocks: dict[tuple[int, int], Extent]) -> None:
+    """Sums are those of the rows, rows those of live blocks, and no bound is passed."""
+    index, changes = store._index, store._changes
+    carried: Counter[int] = Counter()
+    pins: Counter[int] = Counter()
+    rows = 0
+    with index.env.begin() as txn:
+        for (version, block), extent in blocks.items():
+            content = decode_content(txn.get(slot_key(extent.segment, extent.slot), None, index.contents))
+            for tag in content.tags:
+                value = txn.get(tag_key(tag, extent.segment, extent.slot), None, index.tagged)
+                assert value is not None, "a block that its tag does not know"
+                assert decode_tagged(value) == (version, block, extent.length)
+                carried[tag] += extent.length
+                pins[extent.segment] += extent.length if tag == PIN else 0
+                rows += 1
+        assert txn.stat(index.tagged)["entries"] == rows, "a tag on what is not there"
+        sums = {name: value for name, value in txn.cursor(index.meta).iternext() if len(name) == 11}
+        sums |= {name: value for name, value in txn.cursor(index.meta).iternext() if len(name) == 12}
+    said = {name: int.from_bytes(value, "little") for name, value in sums.items()}
+    dead = {name: count for name, count in said.items() if name.startswith(b"dead")}
+    assert {n: c for n, c in said.items() if n not in dead} == {
+        **{tag_sum(tag): count for tag, count in carried.items() if count},
+        **{pins_sum(segment): count for segment, count in pins.items() if count},
+    }
+    segments = index.segment_rows()
+    for name, count in dead.items():
+        assert count <= segments[int.from_bytes(name[4:], "big")].bytes
+    for tag, quota in changes.keeping.quotas.items():
+        assert carried[tag] <= quota.bytes
 
 
 def _audit_entries(store: Store, txn: Any, with_blocks: set[int]) -> None:
@@ -91,12 +137,13 @@ async def die(store: Store) -> None:
     """What kill -9 leaves behind: nothing sealed, nothing noted, every lock free."""
     await store._tasks.close()
     store._rebuilder.stop()
+    store._sweeper.stop()
     await store._filler._tasks.close()
-    for threads in (store._rebuilds, store._filler._threads, store._io):
+    for threads in (store._rebuilds, store._sweeps, store._filler._threads, store._io):
         await asyncio.to_thread(threads.close)
     await asyncio.to_thread(store._writer.close)
     store._segments.close()
     store._index.close()
     store._index.shared.close()
-    for lock in (*store._locks, store._filler._lock):
+    for lock in (*store._locks, store._sweep_lock, store._filler._lock):
         lock.close()

@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cache.entry import Extent
-from gateway.cache.eviction import KEEP_SHARE, Candidate, keep
+from gateway.cache.eviction import (
+    KEEP_SHARE,
+    PINNED_SHARE_LATE,
+    PINNED_SHARE_MAX,
+    Candidate,
+    Victim,
+    keep,
+    victim,
+)
 from gateway.cache.index import EVICTING
 from gateway.cache.layout import SEGMENTS_MIN, CacheUnusable, effective_segment_bytes
 from gateway.cache.segment import slots_of
@@ -26,31 +34,55 @@ from .harness import MIB, open_store, payload, put, read, ready, running
 
 candidates = st.lists(st.tuples(st.integers(1, 100), st.integers(0, 3), st.booleans()), max_size=20).map(
     lambda rows: [
-        Candidate(n, 0, b"pin" if pinned else b"", Extent(1, 1000 * n, length, 0, n, 0), access)
+        Candidate(n, 0, b"", Extent(1, 1000 * n, length, 0, n, 0), access, pinned)
         for n, (length, access, pinned) in enumerate(rows)
     ]
 )
 
 
-def pinned(candidate: Candidate) -> bool:
-    return candidate.key == b"pin"
-
-
-@given(candidates, st.integers(0, 2000))
-def test_pinned_blocks_stay_and_the_most_used_that_fit(found: list[Candidate], size: int) -> None:
-    kept = keep(found, size, pinned)
+@given(candidates, st.integers(0, 2000), st.booleans())
+def test_pinned_blocks_stay_and_the_most_used_that_fit(
+    found: list[Candidate], size: int, everything: bool
+) -> None:
+    kept = keep(found, size, everything=everything)
     assert [c.extent.offset for c in kept] == sorted({c.extent.offset for c in kept})
-    assert {c for c in found if pinned(c)} <= set(kept)
-    others = [c for c in kept if not pinned(c)]
-    assert all(c.frequency for c in others)
+    pins, kept_pins = [c for c in found if c.pinned], [c for c in kept if c.pinned]
+    assert kept_pins == pins[len(pins) - len(kept_pins) :]
+    assert sum(c.extent.length for c in kept_pins) <= size * PINNED_SHARE_MAX
+    if kept_pins != pins:
+        assert sum(c.extent.length for c in pins) > size * PINNED_SHARE_MAX - 1
+    others = [c for c in kept if not c.pinned]
+    assert everything or all(c.frequency for c in others)
     if others:
         assert sum(c.extent.length for c in kept) <= size * KEEP_SHARE
     smallest = min((c.frequency for c in others), default=0)
-    left = [c for c in found if c not in kept and c.frequency > smallest]
-    room = int(size * KEEP_SHARE) - sum(c.extent.length for c in kept if pinned(c) or c.frequency > smallest)
+    left = [c for c in found if c not in kept and c.frequency > smallest and not c.pinned]
+    room = int(size * KEEP_SHARE) - sum(c.extent.length for c in kept if c.pinned or c.frequency > smallest)
     assert all(
         c.extent.length > room - sum(o.extent.length for o in others if o.frequency == smallest) for c in left
     )
+
+
+victims = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=12).map(
+    lambda rows: [Victim(n, 100, dead, min(pinned, 100 - dead)) for n, (dead, pinned) in enumerate(rows)]
+)
+
+
+@given(victims)
+def test_half_dead_segments_go_first_and_mostly_pinned_ones_last(found: list[Victim]) -> None:
+    chosen = victim(found)
+    if chosen is None:
+        assert not found
+        return
+    before = found[: found.index(chosen)]
+    assert not any(one.mostly_dead for one in before)
+    if chosen.mostly_dead:
+        return
+    assert not any(one.mostly_dead for one in found)
+    if chosen.pinned > PINNED_SHARE_LATE * chosen.bytes:
+        assert chosen.pinned == min(one.pinned for one in found)
+    else:
+        assert all(one.pinned > PINNED_SHARE_LATE * one.bytes for one in before)
 
 
 async def until(store: Store, condition: Callable[[], bool], first: int = 0) -> int:
@@ -203,10 +235,10 @@ async def test_a_cyclic_scan_keeps_a_stable_subset(tmp_path: Path) -> None:
         assert min(hits[-2:]) >= 256 * 0.25, hits
 
 
-async def test_time_stands_still_for_nobody(tmp_path: Path) -> None:
+async def test_time_stands_still_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fills that find nothing to evict give up soon instead of waiting for room that cannot come."""
     async with running(tmp_path) as store:
-        store._filler.evictor.pinned = lambda _: True
+        monkeypatch.setattr(store._changes, "begin_evict", lambda *_: None)
         began = time.monotonic()
         with pytest.raises(StoreFull):
             await until(store, lambda: False)
