@@ -24,6 +24,8 @@ BLOCK_BYTES_MIN: Final = 64 << 10
 BLOCK_BYTES_MAX: Final = 16 << 20
 CAPACITY_BYTES_MIN: Final = 64 << 20
 STRIPE_BYTES_MAX: Final = 256 << 20  # one fill asks for up to a stripe at once
+# Every sequential reader may have so much fetched for him: beyond it, one would keep a worker's fetches to himself.
+READ_AHEAD_BYTES_MAX: Final = 1 << 30
 # What a segment needs beside one block; and of segments, two for each worker and two more (`cache/layout.py`).
 _RECORD_SLACK: Final = 128 << 10
 _DOMAIN: Final = re.compile(
@@ -170,7 +172,7 @@ def _changed(section: Section, default: Section) -> list[str]:
 
 def _rule_mistakes(config: Config) -> Iterator[Mistake]:
     for number, rule in enumerate(config.rules):
-        for name, text in _of_rule(rule):
+        for name, text in (*_of_rule(rule), *_of_kept(rule, config)):
             yield Mistake(f"rules[{number}].{name}", text)
 
 
@@ -189,8 +191,28 @@ def _of_rule(rule: RuleConfig) -> Iterator[tuple[str, str]]:
         )
     elif rule.ack != "peer":
         yield "ack", 'is of no use without write = "back", which is not in this version'
-    if rule.pin:
-        yield "pin", "pinning is not in this version"
-    for name in ("ttl", "quota", "read_ahead"):
-        if getattr(rule, name) is not None:
-            yield name, f"a {name} of the cache is not in this version; leave it empty"
+
+
+def _of_kept(rule: RuleConfig, config: Config) -> Iterator[tuple[str, str]]:
+    """Any two of pin, ttl and quota go together: pinned until its time is over, pinned up to so many bytes."""
+    if not rule.cache:
+        given = ["pin"] if rule.pin else []
+        given += [name for name in ("ttl", "quota", "read_ahead") if getattr(rule, name) is not None]
+        yield from ((name, "is of no use with cache = false: nothing is kept") for name in given)
+        return
+    if rule.ttl is not None and rule.ttl <= 0:
+        yield "ttl", "must be more than 0; cache = false keeps nothing, empty keeps without a bound"
+    if rule.quota is not None:
+        yield from (("quota", text) for text in _of_quota(rule.quota, config))
+    if rule.read_ahead is not None and rule.read_ahead > READ_AHEAD_BYTES_MAX:
+        yield "read_ahead", f"must be at most {format_size(READ_AHEAD_BYTES_MAX)}"
+
+
+def _of_quota(quota: int, config: Config) -> Iterator[str]:
+    cache = config.cache
+    if not quota:
+        yield "must be more than 0; cache = false keeps nothing, empty keeps without a bound"
+    elif quota < cache.block_size:
+        yield f"is less than one block of the cache ({format_size(cache.block_size)}): nothing would be kept"
+    elif quota > cache.capacity:
+        yield f"is more than cache.capacity ({format_size(cache.capacity)}): it would bound nothing"

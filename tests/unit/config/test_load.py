@@ -125,9 +125,10 @@ def test_a_list_may_be_toml_and_its_entries_come_after_it(tmp_path: Path) -> Non
             "node.workers: must be a whole number (set by GATEWAY_NODE__WORKERS)",
         ),
         (
-            "GATEWAY_RULES__0__PIN",
-            "true",
-            "rules[0].pin: pinning is not in this version (set by GATEWAY_RULES__0__PIN)",
+            "GATEWAY_RULES__0__ACK",
+            "local",
+            'rules[0].ack: is of no use without write = "back", which is not in this version'
+            " (set by GATEWAY_RULES__0__ACK)",
         ),
     ],
 )
