@@ -6,6 +6,11 @@ GET /metrics           Prometheus text
 GET /api/v1/status     the node as JSON
 GET /api/v1/mounts     {"mounts": […]}
 GET /                  the console
+
+GET /api/v1/mounts/explain?bucket=B&key=K   which mount and rule apply, and why (`namespace/explain.py`)
+POST /api/v1/reload    the config file is read again; {"reloaded": true, "changed": {…}}, or what kept it from being
+                       taken over: 400 mistakes in the file, 409 it changes what only a start can (or there is no
+                       file), 503 a worker could not follow. In each case nothing has changed
 """
 
 from __future__ import annotations
@@ -21,7 +26,8 @@ from typing import Any, Final, Protocol
 import structlog
 from aiohttp import web
 
-from gateway.admin.guard import Guard
+from gateway.admin.guard import Guard, of_another_site
+from gateway.config.changes import ReloadRefused
 from gateway.config.schema import Address
 
 log = structlog.get_logger()
@@ -29,11 +35,12 @@ log = structlog.get_logger()
 BODY_BYTES_MAX: Final = 64 << 10
 KEEPALIVE_S: Final = 30.0
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_REFUSALS: Final = {"mistakes": 400, "conflict": 409, "workers": 503}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Node(Protocol):
-    """What the supervisor shows. Nothing here waits."""
+    """What the supervisor shows, and what it does when asked. Only `reload` waits."""
 
     def not_ready(self) -> str:
         """Why the node is not ready, in a few words; empty when it is."""
@@ -43,7 +50,13 @@ class Node(Protocol):
 
     def mounts(self) -> list[dict[str, Any]]: ...
 
+    def explain(self, bucket: str, key: str) -> dict[str, Any]: ...
+
     def metrics_page(self) -> bytes: ...
+
+    async def reload(self) -> dict[str, Any]:
+        """What changed, by section. Raises ReloadRefused."""
+        ...
 
 
 def make_app(node: Node, guard: Guard) -> web.Application:
@@ -55,6 +68,8 @@ def make_app(node: Node, guard: Guard) -> web.Application:
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/api/v1/status", pages.status)
     app.router.add_get("/api/v1/mounts", pages.mounts)
+    app.router.add_get("/api/v1/mounts/explain", pages.explain)
+    app.router.add_post("/api/v1/reload", pages.reload)
     app.router.add_get("/", pages.console)
     return app
 
@@ -99,6 +114,20 @@ class _Pages:
     async def mounts(self, _request: web.Request) -> web.Response:
         return _json({"mounts": self._node.mounts()})
 
+    async def explain(self, request: web.Request) -> web.Response:
+        bucket = request.query.get("bucket", "")
+        if not bucket:
+            return _json({"error": "The query must name a bucket: ?bucket=B&key=K"}, 400)
+        return _json(self._node.explain(bucket, request.query.get("key", "")))
+
+    async def reload(self, _request: web.Request) -> web.Response:
+        try:
+            changed = await self._node.reload()
+        except ReloadRefused as why:
+            mistakes = [{"path": path, "text": text} for path, text in why.mistakes]
+            return _json({"error": str(why), "mistakes": mistakes}, _REFUSALS[why.kind])
+        return _json({"reloaded": True, "changed": changed})
+
     async def console(self, _request: web.Request) -> web.Response:
         headers = {"Content-Security-Policy": self._policy}
         return web.Response(text=self._console, content_type="text/html", headers=headers)
@@ -128,6 +157,8 @@ def _guarded(guard: Guard) -> Any:
             # Browsers ask for a password only when they are offered Basic.
             wanted = 'Basic realm="gateway", charset="UTF-8"' if request.path == "/" else "Bearer"
             return _json({"error": "A valid token is required."}, 401, {"WWW-Authenticate": wanted})
+        if of_another_site(request.method, request.headers):
+            return _json({"error": "A page of another site may change nothing here."}, 403)
         return await handler(request)
 
     return check

@@ -12,6 +12,9 @@
 The token comes as `Authorization: Bearer TOKEN`, or as the password of Basic authentication, which browsers ask for:
 it never has to stand in a URL. `/health/*` is open to all: probes of load balancers carry no secrets, and it says
 little. No CORS header is ever sent, so no other site's page can read an answer.
+
+What changes something is refused when a browser says that another site's page sent it (`Sec-Fetch-Site`, `Origin`):
+a form there could post to a listener on loopback, and would carry a Basic password along. Programs send neither.
 """
 
 from __future__ import annotations
@@ -20,11 +23,13 @@ import base64
 import binascii
 import hmac
 import ipaddress
+from collections.abc import Mapping
 from typing import Final
 
 from gateway.config.schema import Address
 
 OPEN: Final = ("/health/live", "/health/ready")
+READING: Final = ("GET", "HEAD")
 
 
 def is_loopback(host: str) -> bool:
@@ -61,6 +66,17 @@ class Guard:
         return hmac.compare_digest(given, self._token)
 
 
+def of_another_site(method: str, headers: Mapping[str, str]) -> bool:
+    """Whether a page of another origin made the browser ask for a change (Fetch Metadata, and RFC 6454 for browsers
+    that do not send it). `headers`: by names in any case."""
+    if method in READING:
+        return False
+    if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        return True
+    origin = headers.get("Origin")
+    return origin is not None and origin.partition("://")[2].lower() != headers.get("Host", "").lower()
+
+
 def host_name(host: str) -> str:
     """Without the port, in lower case."""
     if host.startswith("["):
@@ -81,4 +97,4 @@ def presented(authorization: str) -> str:
     return ""
 
 
-__all__ = ["Guard", "host_name", "is_loopback", "presented"]
+__all__ = ["Guard", "host_name", "is_loopback", "of_another_site", "presented"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -27,7 +27,12 @@ class NoGateway(Exception):
 
 
 class AdminFailed(Exception):
-    """The gateway answered that it would not or could not. The text is one sentence."""
+    """The gateway answered that it would not or could not. The text is one sentence; `mistakes`: lines that explain
+    it, when it gave any."""
+
+    def __init__(self, text: str, mistakes: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.mistakes = mistakes
 
 
 class AdminClient:
@@ -43,16 +48,25 @@ class AdminClient:
             raise typer.BadParameter(f"{url!r} is not a URL such as {DEFAULT_URL}", param_hint="--admin")
         self.url, self._base, self._token = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/"), token
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connect: Callable[[], http.client.HTTPConnection] = lambda: kind(host, port, timeout=TIMEOUT_S)
+        self._connect: Callable[[float], http.client.HTTPConnection] = lambda timeout_s: kind(
+            host, port, timeout=timeout_s
+        )
 
     def get(self, path: str) -> Any:
         """The decoded JSON answer. Raises NoGateway, AdminFailed."""
+        return self._ask("GET", path, TIMEOUT_S)
+
+    def post(self, path: str, timeout_s: float) -> Any:
+        """As `get`, for what changes something and therefore takes longer."""
+        return self._ask("POST", path, timeout_s)
+
+    def _ask(self, method: str, path: str, timeout_s: float) -> Any:
         headers = {"Accept": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        connection = self._connect()
+        connection = self._connect(timeout_s)
         try:
-            connection.request("GET", self._base + path, headers=headers)
+            connection.request(method, self._base + path, headers=headers)
             response = connection.getresponse()
             status, body = response.status, response.read(ANSWER_BYTES_MAX)
         except (OSError, http.client.HTTPException) as error:
@@ -68,7 +82,9 @@ class AdminClient:
             raise NoGateway(f"what answers at {self.url} is not a gateway (status {status})") from None
         if status != 200:
             said = answer.get("error") if isinstance(answer, dict) else None
-            raise AdminFailed(f"{self.url} answered {status}" + (f": {said}" if said else ""))
+            lines = answer.get("mistakes", []) if isinstance(answer, dict) else []
+            mistakes = [f"{line['path']}: {line['text']}" for line in lines]
+            raise AdminFailed(f"{self.url} answered {status}" + (f": {said}" if said else ""), mistakes)
         return answer
 
 
@@ -81,5 +97,6 @@ def ask(url: str, call: Callable[[AdminClient], T]) -> T:
         typer.echo(str(error), err=True)
         raise typer.Exit(3) from None
     except AdminFailed as error:
-        typer.echo(str(error), err=True)
+        for line in (str(error), *error.mistakes):
+            typer.echo(line, err=True)
         raise typer.Exit(1) from None

@@ -27,6 +27,8 @@ class Command(NamedTuple):
 
 COMMANDS: Final = {
     "serve": Command("gateway.cli.serve", "Run a node in the foreground; SIGTERM drains it."),
+    "reload": Command("gateway.cli.reload", "Have a running node read its config file again."),
+    "mounts": Command("gateway.cli.mounts", "The mounts of a node, and which of them a key belongs to."),
     "config": Command("gateway.cli.config", "Check a config file."),
     "status": Command("gateway.cli.status", "What a running node does."),
     "demo": Command("gateway.cli.demo", "A small training job, cold and warm, without any cloud."),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from gateway.cli.config import load_or_exit
+from gateway.config.load import load
 from gateway.config.schema import Config
 
 _CONFIG: Final = (
@@ -26,7 +29,15 @@ def command(
         announce(_exports(loaded))
     from gateway.node.supervisor import run  # a mistake in the config is told before its libraries are loaded
 
-    raise typer.Exit(run(loaded, announce))
+    raise typer.Exit(run(loaded, announce, reread=_rereader(config)))
+
+
+def _rereader(path: Path | None) -> Callable[[], Config] | None:
+    """For a reload: the file as it is then, the environment as it is now."""
+    if path is None:
+        return None
+    environ = dict(os.environ)
+    return lambda: load(path, environ)
 
 
 def announce(line: str) -> None:

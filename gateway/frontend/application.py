@@ -31,8 +31,9 @@ def never_hot(connection: HotConnection, head: RequestHead, /) -> bool:
 
 
 class FrontDoor:
-    """Implements `connection.Application`. A reload swaps `services.view`: each request takes it once, here or in
-    the hot path, and is judged by that one alone. `finished` is told of every request that ended."""
+    """Implements `connection.Application`. A reload swaps the services: each request takes them once, here or in the
+    hot path, and is judged by their view and answered from their origins alone. `finished` is told of every request
+    that ended."""
 
     def __init__(
         self,
@@ -47,20 +48,25 @@ class FrontDoor:
         self.hot = hot
         self._clock = clock
 
+    def adopt(self, services: Services) -> None:
+        """For requests from now on."""
+        self._services = services
+
     async def handle(self, exchange: Exchange) -> None:
         """Owns the whole answer. Raises nothing but CancelledError."""
+        services = self._services
         try:
-            request = self._admit(exchange)
-            await handler_of(request.operation)(self._services, request)
+            request = self._admit(exchange, services)
+            await handler_of(request.operation)(services, request)
         except ConnectionResetError:
             exchange.abort()
         except Exception as error:
             await self._fail(exchange, error)
 
-    def _admit(self, exchange: Exchange) -> Request:
-        view = self._services.view
+    def _admit(self, exchange: Exchange, services: Services) -> Request:
+        view = services.view
         head = exchange.head
-        admitted = admit(head, view, self._services.domain, self._clock(), exchange.record)
+        admitted = admit(head, view, services.domain, self._clock(), exchange.record)
         return Request(
             exchange,
             head,

@@ -51,7 +51,10 @@ class Child:
         first_message: Mapping[str, Any],
         metrics: NodeMetrics,
         changed: Callable[[], None],
+        gate: asyncio.Lock | None = None,
     ) -> None:
+        """`first_message` may be replaced at any time: the next process gets the new one. While somebody holds
+        `gate`, none is started."""
         self.slot = slot
         self.state: State = "starting"
         self.pid = 0
@@ -60,8 +63,11 @@ class Child:
         self.ready_at = 0.0  # time.monotonic()
         self.cut = False  # requests were broken off, or we cannot know
         self.silent_ticks = 0
+        self.first_message = first_message
+        self.standing: Mapping[str, Any] = {}  # an order that processes to come are given, too, behind the first
         self._argv = argv
-        self._first_message = first_message
+        self._gate = gate or asyncio.Lock()
+        self._orders: dict[tuple[str, int], asyncio.Future[str | None]] = {}
         self._metrics = metrics
         self._changed = changed
         self._policy = RestartPolicy()
@@ -81,7 +87,8 @@ class Child:
         kept, one line."""
         try:
             while not self._stopping.is_set():
-                process = await self._start()
+                async with self._gate:
+                    process = await self._start()
                 await self._listen()
                 code = await self._ended(process)
                 if not self._stopping.is_set():
@@ -107,7 +114,9 @@ class Child:
         self._process, self.pid = process, process.pid
         self._changed()
         self._channel = await Channel.over(ours)
-        await self._channel.send(self._first_message)
+        self._channel.report(self.first_message)
+        if self.standing:
+            self._channel.report(self.standing)
         if self._stopping.is_set():
             self.kill()
         return process
@@ -131,6 +140,10 @@ class Child:
             self._failed = str(message["failed"])
         if "drained" in message:
             self._drained = bool(message["drained"])
+        if "done" in message:
+            order = self._orders.pop((message["done"], message["number"]), None)
+            if order is not None and not order.done():
+                order.set_result(str(message["objection"]))
         if "ready" in message and self.state == "starting":
             self._was_ready = True
             self.ready_at = time.monotonic()
@@ -145,6 +158,7 @@ class Child:
             self._signal(signal.SIGKILL)
             code = await process.wait()
         self._channel.close()
+        self._give_orders_up()
         self._channel, self._process, self.pid, self.status = None, None, 0, {}
         self._metrics.ended(self.slot)
         if self.ready_at and self._drained is not True:
@@ -181,6 +195,43 @@ class Child:
         if self.silent_ticks >= limit and self.state in ("starting", "ready"):
             log.error("worker says nothing, killing it", slot=self.slot, pid=self.pid, seconds=limit * TICK_S)
             self._signal(signal.SIGKILL)
+
+    # --- orders of a reload
+
+    @property
+    def alive(self) -> bool:
+        """There is a process, and it has been given its first message."""
+        return self._channel is not None
+
+    def order(self, what: str, number: int, **more: str) -> asyncio.Future[str | None]:
+        """What the worker says when it has done it: empty, or its objection; None when it ended before. Raises
+        ControlError for a message that is too long."""
+        order: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        if not self.tell(what, number, **more):
+            order.set_result("does not read what it is told" if self.alive else None)
+        else:
+            self._orders = {(what, number): order}  # of earlier ones nobody wants to know any more
+        return order
+
+    def tell(self, what: str, number: int, **more: str) -> bool:
+        """An order that is not answered; False: nobody heard it."""
+        return self._channel is not None and self._channel.report({what: number, **more})
+
+    def stand(self, order: Mapping[str, Any]) -> None:
+        """An order that holds until the next one, also for processes to come."""
+        self.standing = order
+        if self._channel is not None:
+            self._channel.report(order)
+
+    def replace(self) -> None:
+        """At once, by a new process."""
+        self._signal(signal.SIGKILL)
+
+    def _give_orders_up(self) -> None:
+        for order in self._orders.values():
+            if not order.done():
+                order.set_result(None)
+        self._orders = {}
 
     def drain(self, timeout_s: float) -> None:
         """No more restarts; a worker that serves ends its requests first, one that does not ends at once."""

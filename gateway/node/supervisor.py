@@ -2,8 +2,10 @@
 
     start    ports probed → cache prepared → admin listener → workers
     serving  workers kept alive, their numbers added up, silence counted
+    reload   SIGHUP, or who may ask the admin listener: the config file is read again (`reload.py`)
     stop     SIGTERM or SIGINT: not ready any more, every worker drains for at most `limits.drain_timeout`, then the
-             cache is closed. A second signal breaks requests off at once.
+             cache is closed. A second signal breaks requests off at once. While the cache is still being prepared,
+             there is nothing to drain: the node ends at once, with status 0.
 
 A worker notices the end of its channel, so workers of a killed supervisor end by themselves.
 """
@@ -17,7 +19,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NoReturn
 
 import structlog
 
@@ -27,10 +31,14 @@ from gateway.admin import status as pages
 from gateway.aio import Tasks
 from gateway.cache.startup import Prepared, prepare
 from gateway.config import load
+from gateway.config.changes import ReloadRefused
 from gateway.config.schema import Address, Config
 from gateway.errors import GatewayError
-from gateway.node import ports
+from gateway.namespace.explain import explain
+from gateway.node import ledger, ports
+from gateway.node.budgets import Bookkeeper
 from gateway.node.children import TICK_S, Child, GaveUp
+from gateway.node.reload import Reloader
 from gateway.telemetry import logging
 from gateway.telemetry.exposition import Exposition, NodeMetrics
 
@@ -43,10 +51,46 @@ CLOSE_GRACE_S: Final = 5.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-def run(config: Config, announce: Callable[[str], None], *, worker_argv: Sequence[str] = WORKER) -> int:
+class _Stopped(BaseException):
+    """A signal to stop came before the node heeds signals in its loop."""
+
+
+def run(
+    config: Config,
+    announce: Callable[[str], None],
+    *,
+    reread: Callable[[], Config] | None = None,
+    worker_argv: Sequence[str] = WORKER,
+) -> int:
     """Serves until a signal. The exit status: 0 after a drain that cut nothing, else 1. `announce` gets lines for
-    who started the node; why it could not start is one line on stderr."""
+    who started the node; why it could not start is one line on stderr. `reread`: the config again, for a reload."""
     logging.setup(config.log.level, config.log.format)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is being started is read already
+    try:
+        for number in _SIGNALS:
+            signal.signal(number, _stop_now)
+        return _run(config, announce, reread, worker_argv)
+    except _Stopped:
+        return _stopped()
+
+
+def _stopped() -> int:
+    log.info("stopped before it served")
+    return 0
+
+
+def _stop_now(number: int, frame: FrameType | None) -> NoReturn:
+    for other in _SIGNALS:
+        signal.signal(other, signal.SIG_IGN)  # once is enough, and the way out must not be cut again
+    raise _Stopped
+
+
+def _run(
+    config: Config,
+    announce: Callable[[str], None],
+    reread: Callable[[], Config] | None,
+    worker_argv: Sequence[str],
+) -> int:
     try:
         _check(config)
         prepared = prepare(
@@ -58,12 +102,13 @@ def run(config: Config, announce: Callable[[str], None], *, worker_argv: Sequenc
         )
     except GatewayError as error:
         return _complain(str(error))
-    except KeyboardInterrupt:  # while it waited for workers of an earlier node
-        return _complain("interrupted")
     except OSError as error:
         return _complain(f"{error.filename or config.node.cache_dir}: {error.strerror or error}")
     # Its close is the mark of a clean stop, so a node that fails otherwise must not reach it.
-    code = asyncio.run(_serve(config, prepared, announce, worker_argv))
+    try:
+        code = asyncio.run(_serve(config, prepared, announce, reread, worker_argv))
+    except _Stopped:  # no worker was started yet
+        code = _stopped()
     prepared.close()
     return code
 
@@ -77,9 +122,13 @@ def _check(config: Config) -> None:
 
 
 async def _serve(
-    config: Config, prepared: Prepared, announce: Callable[[str], None], worker_argv: Sequence[str]
+    config: Config,
+    prepared: Prepared,
+    announce: Callable[[str], None],
+    reread: Callable[[], Config] | None,
+    worker_argv: Sequence[str],
 ) -> int:
-    supervisor = Supervisor(config, prepared.rebuild, worker_argv)
+    supervisor = Supervisor(config, prepared.rebuild, worker_argv, reread)
     token = config.admin.token.get_secret_value()
     try:
         listener = await admin.serve(supervisor, config.listen.admin_address, token)
@@ -102,10 +151,17 @@ def _complain(reason: str) -> int:
 class Supervisor:
     """Of a prepared node; heeds signals from its making on. Also what the admin listener shows (`admin.app.Node`)."""
 
-    def __init__(self, config: Config, rebuild: bool, worker_argv: Sequence[str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        rebuild: bool,
+        worker_argv: Sequence[str],
+        reread: Callable[[], Config] | None = None,
+    ) -> None:
         self._config = config
         self._metrics = NodeMetrics()
         self._exposition = Exposition(self._metrics)
+        self._books = Bookkeeper(Path(config.node.data_dir) / ledger.FILE, self._metrics, config.origins)
         self._started = time.time()
         self._began = time.monotonic()
         self._stopping = asyncio.Event()
@@ -113,6 +169,7 @@ class Supervisor:
         self._all_ready = asyncio.Event()
         self._tasks = Tasks()
         wire = load.to_wire(config)
+        gate = asyncio.Lock()
         self._children = [
             Child(
                 slot,
@@ -121,18 +178,26 @@ class Supervisor:
                 {"config": wire, "slot": slot, "workers": config.workers, "rebuild": rebuild and slot == 0},
                 self._metrics,
                 self._changed,
+                gate,
             )
             for slot in range(config.workers)
         ]
+        self._reloader = Reloader(config, self._children, gate, reread, self._adopt)
+        self._hung_up = asyncio.Event()
+        self._order(self._books.orders)
         self._changed()
+        loop = asyncio.get_running_loop()
         for number in _SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._signalled)
+            loop.add_signal_handler(number, self._signalled)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up.set)
 
     # --- life
 
     async def run(self, announce: Callable[[str], None]) -> int:
         """Until a signal; the exit status. Raises GaveUp when workers do not start; none is left then either."""
         self._tasks.spawn(self._tick(), "tick")
+        self._tasks.spawn(self._heed_hangups(), "hangups")
+        self._tasks.spawn(self._books.keep(self._order), "budgets")
         keepers: list[asyncio.Task[Any]] = [
             self._tasks.spawn(child.keep(), f"worker-{child.slot}") for child in self._children
         ]
@@ -150,6 +215,7 @@ class Supervisor:
                 child.kill()
             await asyncio.gather(*keepers, return_exceptions=True)
             await self._tasks.close()
+            self._books.close()
         cut = any(child.cut for child in self._children)
         log.info("stopped", requests_cut=cut)
         return int(cut)
@@ -157,6 +223,33 @@ class Supervisor:
     def _signalled(self) -> None:
         (self._hurry if self._stopping.is_set() else self._stopping).set()
         self._changed()
+
+    # --- reload
+
+    async def _heed_hangups(self) -> None:
+        """Signals that come during a reload are one more reload after it: the file may have changed since it was
+        read. They have nobody to answer to; the log says all."""
+        while True:
+            await self._hung_up.wait()
+            self._hung_up.clear()
+            with contextlib.suppress(ReloadRefused):
+                await self.reload()
+
+    async def reload(self) -> dict[str, Any]:
+        """What changed, by section. Raises ReloadRefused."""
+        if self._stopping.is_set():
+            raise ReloadRefused("conflict", "the node is stopping")
+        return {**await self._reloader.reload()}
+
+    def _order(self, order: dict[str, Any]) -> None:
+        for child in self._children:
+            child.stand(order)
+
+    def _adopt(self, config: Config) -> None:
+        """What the supervisor itself goes by from now on."""
+        self._config = config
+        self._books.configure(config.origins)
+        self._order(self._books.orders)
 
     async def _drain(self, keepers: Sequence[asyncio.Task[Any]]) -> None:
         timeout_s = self._config.limits.drain_timeout
@@ -223,6 +316,9 @@ class Supervisor:
 
     def mounts(self) -> list[dict[str, Any]]:
         return pages.mounts(self._config)
+
+    def explain(self, bucket: str, key: str) -> dict[str, Any]:
+        return explain(self._config, bucket, key)
 
     def metrics_page(self) -> bytes:
         return self._exposition.page()

@@ -1,8 +1,9 @@
 """A worker process: `python -m gateway.node.worker FD`, started by the supervisor only.
 
-Its life: read the config from the channel on FD, start the application, say ready, report every 250 ms; on a
-drain message, on SIGTERM, or when the supervisor is gone, drain, close and end. SIGINT is ignored: a Ctrl-C on
-the terminal reaches every process of the node, and the supervisor is who acts on it.
+Its life: read the config from the channel on FD, start the application, say ready, report every 250 ms; take another
+config over, in two steps, when it is told to (`reload.py`); on a drain message, on SIGTERM, or when the supervisor is
+gone, drain, close and end. SIGINT and SIGHUP are ignored: a Ctrl-C on the terminal reaches every process of the node,
+and the supervisor is who acts on it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 import structlog
@@ -35,6 +36,7 @@ from gateway.telemetry.requests import RequestLog
 
 log = structlog.get_logger()
 
+STEPS: Final = ("prepare", "commit", "abort")  # of a reload
 REPORT_S: Final = 0.25
 # How long another thread (access lines, digests, the index) may keep the event loop waiting for the interpreter.
 # Python's own 5 ms would be the p99 of every hit; the loop lets go of it at each system call anyway.
@@ -54,6 +56,23 @@ class App(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+    async def prepare_reload(self, config: Config) -> None:
+        """Builds what it needs to serve by `config`, and changes nothing yet. Raises GatewayError, and then nothing is
+        prepared. Replaces what was prepared before."""
+        ...
+
+    def commit_reload(self) -> None:
+        """Requests that begin after this are served by what was prepared."""
+        ...
+
+    def abort_reload(self) -> None:
+        """Drops what was prepared, if anything was."""
+        ...
+
+    def obey_budgets(self, refused: Mapping[str, str]) -> None:
+        """Origins that give out no data from now on, each with a sentence for clients; all others do."""
+        ...
 
     def status(self) -> dict[str, Any]:
         """For people, as JSON: see `gateway.admin.status`."""
@@ -80,6 +99,7 @@ async def _gateway(
 def main(argv: list[str], start: Start = _gateway) -> int:
     """The exit status: 0 after a drain, 1 when the application did not start."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     raise_descriptor_limit()
     sys.setswitchinterval(GIL_S)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -116,6 +136,8 @@ async def _serve(fd: int, start: Start) -> int:
         log.exception("worker did not start")
         await channel.send({"failed": f"a bug: {error!r}"})
         return 1
+    orders.obey = app.obey_budgets
+    app.obey_budgets(orders.budgets)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, orders.give, config.limits.drain_timeout)
     return await Worker(channel, orders, app, metrics, request_log, tasks).run()
@@ -131,17 +153,26 @@ def _request_log(config: Config, metrics: Metrics) -> RequestLog:
 
 
 class Orders:
-    """From the supervisor or a signal: the one order there is, to drain within so many seconds."""
+    """From the supervisor or a signal: to drain within so many seconds; and the steps of reloads, in order, until
+    there is an application to take them. Of these at most two wait: the supervisor waits for the answers."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self.drain: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.reloads: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.budgets: Mapping[str, str] = {}
+        self.obey: Callable[[Mapping[str, str]], object] = lambda budgets: None
 
     async def listen(self) -> None:
         try:
             while (message := await self._channel.receive()) is not None:
                 if "drain" in message:
                     self.give(message["drain"])
+                elif "budgets" in message:
+                    self.budgets = message["budgets"]
+                    self.obey(self.budgets)
+                elif not message.keys().isdisjoint(STEPS):
+                    self.reloads.put_nowait(message)
         except ControlError as error:
             log.error("control channel is damaged", error=str(error))
         _end_within(ORPHAN_END_S)
@@ -179,6 +210,7 @@ class Worker:
         gc.freeze()
         await self._channel.send({"ready": True, **self._said()})
         self._tasks.spawn(self._report(), "report")
+        self._tasks.spawn(self._reload(), "reload")
         drained = await self._app.drain(await self._orders.drain)
         await self._channel.send({"drained": drained, **self._said()})
         await self._app.close()
@@ -186,6 +218,30 @@ class Worker:
         self._request_log.close()
         self._channel.close()
         return 0
+
+    async def _reload(self) -> None:
+        """Answers each step with the objection to it, empty when it is done."""
+        while True:
+            message = await self._orders.reloads.get()
+            step = next(name for name in STEPS if name in message)
+            objection = ""
+            try:
+                await self._take_step(step, message)
+            except GatewayError as error:
+                objection = f"refuses: {error}"
+            except Exception as error:
+                log.exception("a step of a reload failed", step=step)
+                objection = f"has a bug: {error!r}"
+            if step != "abort":
+                await self._channel.send({"done": step, "number": message[step], "objection": objection})
+
+    async def _take_step(self, step: str, message: dict[str, Any]) -> None:
+        if step == "prepare":
+            await self._app.prepare_reload(load.from_wire(message["config"]))
+        elif step == "commit":
+            self._app.commit_reload()
+        else:
+            self._app.abort_reload()
 
     async def _report(self) -> None:
         due = time.monotonic()

@@ -10,6 +10,8 @@ from typing import Protocol
 from gateway.access.policy import Access
 from gateway.aio import Tasks, Threads
 from gateway.errors import GatewayError
+from gateway.namespace.keeping import Keeping
+from gateway.namespace.mirrors import Echoes
 from gateway.namespace.mounts import Mounts, Target
 from gateway.namespace.rules import Rules
 from gateway.objects.reading import Reads
@@ -19,9 +21,9 @@ from gateway.s3.sigv4 import Verifier
 
 @dataclass(frozen=True)
 class View:
-    """One immutable snapshot of what config decides about requests. A reload swaps `Services.view`; a request
-    keeps the view it began with, so it is never judged by half of each. `domain` as in `Services`: SigV2 signs the
-    bucket that a virtual host names."""
+    """One immutable snapshot of what config decides about requests. A reload makes other `Services` with another
+    view; a request keeps those it began with, so it is never judged by half of each. `domain` as in `Services`:
+    SigV2 signs the bucket that a virtual host names."""
 
     mounts: Mounts
     rules: Rules
@@ -29,9 +31,18 @@ class View:
     domain: str = ""
 
     @cached_property
+    def keeping(self) -> Keeping:
+        """What mounts and rules mean for what is cached: `Store.apply`."""
+        return Keeping(self.mounts, self.rules)
+
+    @cached_property
     def verifier(self) -> Verifier:
         """Belongs to the view: a secret that was taken away must not live on in a cache of signing keys."""
         return Verifier(self.access.secret_of, self.domain)
+
+    @cached_property
+    def echoes(self) -> Echoes:
+        return Echoes(self.mounts.all())
 
 
 class Forgets(Protocol):
@@ -40,10 +51,11 @@ class Forgets(Protocol):
     async def forget(self, key: bytes) -> None: ...
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Services:
-    """The engines of one worker. `domain`: virtual-host addressing below it, empty for path style only.
-    `region`: what GetBucketLocation and HeadBucket say; clients may sign for any."""
+    """The engines of one worker, and what one config adds to them: `view`, and `origins` by name. `domain`:
+    virtual-host addressing below it, empty for path style only. `region`: what GetBucketLocation and HeadBucket say;
+    clients may sign for any."""
 
     view: View
     origins: Mapping[str, Origin]

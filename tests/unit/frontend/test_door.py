@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,11 +303,10 @@ async def test_the_hot_way_in_admits_reads_that_the_door_admits_and_nothing_else
 
 async def test_a_changed_view_counts_for_the_next_request(node: Node) -> None:
     await node.put("/data/alice/k", b"alices")
-    before = node.services.view
     async with running(node.directory / "other", identities=()) as nobody_left:
-        node.services.view = nobody_left.services.view
+        node.door.adopt(replace(node.services, view=nobody_left.services.view))
         assert (await node.call("GET", "/data/alice/k", who="alice")).code == "InvalidAccessKeyId"
-    node.services.view = before
+    node.door.adopt(node.services)
     assert await node.get("/data/alice/k", who="alice") == b"alices"
 
 

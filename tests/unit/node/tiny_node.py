@@ -10,6 +10,8 @@ from gateway.config import load
 from gateway.node import supervisor
 
 if __name__ == "__main__":
-    config = load.load(Path(sys.argv[1]), os.environ)
+    environ = dict(os.environ)
+    config = load.load(Path(sys.argv[1]), environ)
     argv = [sys.executable, "-m", "tests.unit.node.tiny_worker"]
-    sys.exit(supervisor.run(config, lambda line: print(line, flush=True), worker_argv=argv))
+    reread = (lambda: load.load(Path(sys.argv[1]), environ)) if "--no-reload" not in sys.argv else None
+    sys.exit(supervisor.run(config, lambda line: print(line, flush=True), reread=reread, worker_argv=argv))

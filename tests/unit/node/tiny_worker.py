@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.config.schema import Config
@@ -17,8 +18,11 @@ from gateway.telemetry.requests import RequestLog, RequestRecord
 
 
 class TinyApp:
-    def __init__(self, slot: int, fault: str, request_log: RequestLog) -> None:
+    def __init__(self, config: Config, slot: int, fault: str, request_log: RequestLog) -> None:
         self.slot, self.fault, self.request_log = slot, fault, request_log
+        self.refused: dict[str, str] = {}
+        self.prepared, self.path = config, config.mounts[0].path
+        self.commits = self.aborts = 0
 
     async def drain(self, timeout_s: float) -> bool:
         if self.fault == "busy":  # a request that does not end by itself
@@ -31,12 +35,35 @@ class TinyApp:
     async def close(self) -> None:
         pass
 
+    async def prepare_reload(self, config: Config) -> None:
+        """Bad examples are named by the path of the first mount."""
+        self.prepared = config
+        fault = config.mounts[0].path
+        if fault == "refused" and self.slot == 1:
+            raise GatewayError("no such cloud")
+        if fault == "hanging" and self.slot == 1:
+            threading.Event().wait()
+        if fault == "deadly":
+            os._exit(9)
+
+    def commit_reload(self) -> None:
+        if self.prepared.mounts[0].path == "uncommitted" and self.slot == 1:
+            threading.Event().wait()
+        self.path, self.commits = self.prepared.mounts[0].path, self.commits + 1
+
+    def abort_reload(self) -> None:
+        self.aborts += 1
+
+    def obey_budgets(self, refused: Mapping[str, str]) -> None:
+        self.refused = dict(refused)
+
     def status(self) -> dict[str, Any]:
-        return {"connections": self.slot + 1}
+        return {"connections": self.slot + 1, "refused": self.refused}
 
     def publish(self, metrics: Metrics) -> None:
         metrics.set("connections", self.slot + 1)
         metrics.add("read_bytes", 100, "segment")
+        metrics.set("fills", self.commits)
         record = RequestRecord("id", "127.0.0.1:1", "GET", "/data/key")
         record.op, record.status = "GetObject", 200
         self.request_log.finished(record)
@@ -54,7 +81,7 @@ async def start(
         await asyncio.Event().wait()
     if fault == "die":
         os._exit(7)
-    return TinyApp(slot, fault, request_log)
+    return TinyApp(config, slot, fault, request_log)
 
 
 if __name__ == "__main__":

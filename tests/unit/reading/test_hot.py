@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +176,10 @@ async def test_others_are_never_answered_from_what_was_learned_for_one(tmp_path:
 async def test_a_new_view_counts_at_once(tmp_path: Path) -> None:
     async with warm(tmp_path) as (_, door):
         assert door.get("k") is not None
-        door.services.view = view_of(identity("alice", "other/*"))
+        door.hot.adopt(replace(door.services, view=view_of(identity("alice", "other/*"))))
         assert door.get("k") is None
+        door.hot.adopt(door.services)
+        assert door.get("k") is not None
 
 
 async def test_a_strict_rule_is_never_hot(tmp_path: Path) -> None:
