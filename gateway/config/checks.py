@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.config.check_identities import identity_mistakes
+from gateway.config.check_limits import limit_mistakes
 from gateway.config.check_mounts import mount_mistakes
 from gateway.config.check_origins import origin_mistakes
 from gateway.config.mistakes import Mistake
@@ -43,6 +44,7 @@ def check(config: Config) -> list[Mistake]:
         _fleet_mistakes,
         _writeback_mistakes,
         origin_mistakes,
+        limit_mistakes,
         mount_mistakes,
         _rule_mistakes,
         identity_mistakes,

@@ -109,6 +109,21 @@ BAD: Mapping[str, tuple[Change, str]] = {
     "root of s3": (put("origins", root="/"), 'origins[0].root: is of no use to an origin of type "s3"'),
     "region": (put("origins", region=""), "origins[0].region: must not be empty"),
     "deadline": (put("origins", deadline=0), "origins[0].deadline: must be more than 0"),
+    "rate": (put("origins", request_limit=-1), "origins[0].request_limit: must be at least 0"),
+    "rate below the deadline": (
+        put("origins", request_limit=0.2, deadline=10),
+        "origins[0].request_limit: lets each of 2 workers begin one request every 10 s",
+    ),
+    "budget without a price": (put("origins", budget=5), "origins[0].budget: needs egress_price_per_gib"),
+    "action without a budget": (
+        put("origins", budget_action="refuse", egress_price_per_gib=0.1),
+        "origins[0].budget_action: is of no use without budget",
+    ),
+    "budget's action": (
+        put("origins", budget=5, egress_price_per_gib=1, budget_action="stop"),
+        'origins[0].budget_action: must be "alert" or "refuse"',
+    ),
+    "budget": (put("origins", budget=-1), "origins[0].budget: must be at least 0"),
     "file without root": (add("origins", name="nas", type="file"), "origins[1].root: must be written"),
     "file without directory": (
         add("origins", **FILE_ORIGIN | {"root": "/no/such"}),
@@ -217,6 +232,9 @@ def test_one_mistake_is_one_line(name: str, tmp_path: Path) -> None:
 
 
 GOOD: Mapping[str, Change] = {
+    "limits and money": put(
+        "origins", request_limit=500, egress_price_per_gib=0.09, budget=2000, budget_action="refuse"
+    ),
     "AWS itself, its own credentials": put("origins", endpoint="", access_key="", secret_key=""),
     "link-local on purpose": put("origins", endpoint="http://169.254.1.1", allow_link_local=True),
     "a directory": add("origins", **FILE_ORIGIN),
