@@ -27,12 +27,13 @@ from gateway.aio import Tasks
 from gateway.cache.fills import BlockFill, Fills, Source, UnknownPlace, source_of
 from gateway.cache.neighbours import Gone, Message, Neighbours
 from gateway.cache.store import Entry, Extent, Segment, Store
-from gateway.errors import Changed
+from gateway.errors import BudgetSpent, Changed
 from gateway.objects.elsewhere import Elsewhere
 from gateway.objects.readahead import ReadAhead
 from gateway.objects.revalidate import Direct, Questions, Wanted
 from gateway.objects.straight import Straight
 from gateway.origins.base import Origin
+from gateway.origins.limits import require_budget
 from gateway.telemetry.metrics import Metrics
 
 # Half a stripe: at 40 MB/s a connection brings it in 0.2 s, so eight of them make a cold 64 MiB object one step.
@@ -84,17 +85,30 @@ class Reads:
         self.questions = Questions(store, self.fills, neighbours, origins, tasks, metrics)
         self.straight = Straight(tasks, self.run_blocks * store.block_size)
         self.ahead = ReadAhead(store.block_size, store.block_size * stripe_blocks)
+        self.payers: Mapping[str, str] = {}  # whose egress is saved, where that is not the mount's origin itself
 
     def source(self, key: bytes) -> Source:
         return source_of(key, self.origins)
 
     def count(self, origin: str, from_segments: int, from_origin: int) -> None:
-        """Bytes that a client got, by where they came from."""
+        """Bytes that a client got, by where they came from: those out of segments were not fetched for him. What
+        another's fill brings him while it runs counts as fetched."""
         if from_segments:
             self.metrics.add("read_bytes", from_segments, "segment")
-            self.metrics.add("egress_saved_bytes", from_segments, origin)
+            self.metrics.add("egress_saved_bytes", from_segments, self.payers.get(origin, origin))
         if from_origin:
             self.metrics.add("read_bytes", from_origin, "origin")
+
+    def require_affordable(self, entry: Entry, source: Source, start: int, stop: int) -> None:
+        """Before the head of an answer with these bytes goes out: an answer that would break off where the cache ends
+        is none. Raises BudgetSpent unless all of it is here or may be fetched."""
+        try:
+            require_budget(source.origin)
+        except BudgetSpent:
+            size, block = self.block_size, self.store.block
+            blocks = range(start // size, (stop - 1) // size + 1) if start < stop else ()
+            if any(block(entry.version, number) is None for number in blocks):
+                raise
 
     # --- what others ask of us
 

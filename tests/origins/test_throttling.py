@@ -26,7 +26,7 @@ from tests.origins.throttling import BODY, Store, throttling
 
 KINDS = ("s3", "gcs")
 HERE = Remote("bucket", "key")
-SETTINGS: dict[str, dict[str, object]] = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "s3": {"access_key": "key", "secret_key": "secret"},
     "gcs": {"session_token": "token"},
     "azure": {"access_key": "account", "secret_key": base64.b64encode(b"secret").decode()},
@@ -35,7 +35,7 @@ SETTINGS: dict[str, dict[str, object]] = {
 
 @asynccontextmanager
 async def origin_of(
-    kind: str, store: Store, budgets: Budgets | None = None, **settings: object
+    kind: str, store: Store, budgets: Budgets | None = None, **settings: Any
 ) -> AsyncIterator[Origin]:
     endpoint = f"http://127.0.0.1:{store.port}"
     more = {**SETTINGS[kind], "deadline": 1.0, **settings}
@@ -163,7 +163,7 @@ class Throttling:
             self.inside -= 1
         if refused:
             raise Throttled("slow down")
-        return ObjectMeta(3, '"e"', 0.0, {})
+        return ObjectMeta(3, '"e"', 0, {})
 
 
 async def test_a_wrapped_origin_is_pressed_no_harder_than_it_bears() -> None:

@@ -19,6 +19,7 @@ from gateway.frontend.handlers.forwarding import forward
 from gateway.frontend.request import Request
 from gateway.model import ObjectMeta
 from gateway.objects.context import Services
+from gateway.objects.mirrored import is_mirrored, located
 from gateway.objects.reading import Stream
 from gateway.objects.revalidate import Direct, Wanted, entry_of, meta_of_entry
 from gateway.origins.base import Origin
@@ -58,6 +59,10 @@ async def _read(services: Services, request: Request, *, body: bool) -> None:
     target = request.the_target
     version = request.address.get("versionId")
     part = request.address.get("partNumber")
+    if (version, part) != (None, None) or _is_origins_own(request):
+        if version not in (None, "null") and is_mirrored(services, target):
+            raise S3Error("NoSuchVersion")
+        target = request.target = await located(services, target)
     origin = services.origin(target)
     if not origin.capabilities.forward:
         if version not in (None, "null"):
@@ -116,7 +121,9 @@ async def _cached(services: Services, request: Request, origin: Origin, *, body:
         exchange.record.outcome = "hit" if before is not None and before.version == entry.version else "miss"
         await exchange.respond(status, [*headers, ("Content-Length", str(stop - start))])
         return
-    stream = Stream(reads, entry, reads.source(target.cache_key), start, stop)
+    source = reads.source(target.cache_key)
+    reads.require_affordable(entry, source, start, stop)
+    stream = Stream(reads, entry, source, start, stop)
     exchange.record.outcome = stream.outcome
     reads.noted(entry, start, stop, rule.read_ahead)
     await stream.prime()
