@@ -1,19 +1,29 @@
 """CopyObject and UploadPartCopy: by the origin itself where source and target live at one, else streamed through.
 
+A streamed copy is of one version of the source and is proven with what the source has stored of it (`streamed.py`). It
+has the source's tags where the destination keeps tags at all; storage class, encryption, locks and rights are the
+destination's own, as in S3. With mirrors, the place that has the source copies, or is read from; the target's own place
+is written to. A copy of an object onto itself brings it from a mirror to that place.
+
 Whether the caller may read the source was decided before anything here runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 
-from gateway.errors import ConditionFailed, Refused, Unsupported
+from gateway.errors import ConditionFailed, NotFound, Refused, Unsupported
 from gateway.model import Conditions, ObjectMeta, WriteResult
 from gateway.namespace.mounts import Target
 from gateway.objects.context import Services
+from gateway.objects.copy_tags import tags_of
+from gateway.objects.mirrored import at_home, is_mirrored, judged, located
+from gateway.objects.streamed import known_checksum, proofs_of, proven, received
 from gateway.objects.writes import require_conditions, settle
 from gateway.origins.base import Origin, PutBody, Reading
+from gateway.s3.checksums import HEADER_PREFIX, SIZES, Digests, encode
 from gateway.s3.conditions import check
 
 # S3 copies no larger object in one call; also the bound of what one request can make two origins move.
@@ -32,6 +42,15 @@ _CHANGES_ITSELF = (
 # Headers of a copy request that speak about the copying and are not stored.
 _DIRECTIVES = ("x-amz-metadata-directive", "x-amz-tagging-directive", "x-amz-copy-source-")
 
+# Said of this one call and of the source's owner; S3 takes no such header with a PUT.
+_ABOUT_THE_CALL = frozenset(
+    [
+        "x-amz-checksum-algorithm",
+        "x-amz-request-payer",
+        "x-amz-source-expected-bucket-owner",
+    ]
+)
+
 # Headers of the source that describe that one stored copy, not the object: never carried to another origin.
 _SOURCE_ONLY = (
     "x-amz-version-id",
@@ -44,7 +63,16 @@ _SOURCE_ONLY = (
     "x-amz-tagging-count",
     "x-amz-mp-parts-count",
     "x-amz-delete-marker",
+    "x-amz-website-redirect-location",
+    "x-amz-archive-status",
+    "x-amz-missing-meta",
 )
+
+# Of a mirrored source that is moved while it is copied: found again.
+_FINDS_MAX = 2
+_ALGORITHM = "x-amz-checksum-algorithm"
+# Some stores keep a checksum only if its name comes along.
+_SDK_ALGORITHM = "x-amz-sdk-checksum-algorithm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +89,50 @@ async def copy_object(
 ) -> WriteResult:
     """Copies `source` over `target`. `headers` are the request's x-amz-* and content headers without
     x-amz-copy-source itself. Raises NotFound (no source), ConditionFailed, Refused, Unsupported."""
-    destination = services.origin(target)
-    require_conditions(destination, conditions)
-    _refuse_idle_copy(source, target, headers)
-    if source.target.origin == target.origin:
-        change = destination.copy(
-            source.target.remote,
-            target.remote,
-            {**headers, **_condition_headers(conditions)},
+    require_conditions(services.origin(target), conditions)
+    _require_version(services, source)
+    for _ in range(_FINDS_MAX - 1):
+        try:
+            return await _copy_object(services, source, target, headers, conditions)
+        except NotFound:
+            if not is_mirrored(services, source.target):
+                raise
+    return await _copy_object(services, source, target, headers, conditions)
+
+
+async def _copy_object(
+    services: Services, source: Source, target: Target, headers: Mapping[str, str], conditions: Conditions
+) -> WriteResult:
+    found, home = await located(services, source.target), at_home(services, target)
+    _refuse_idle_copy(source, found, home, headers)
+    left = await judged(services, target, conditions)
+    if found.origin == home.origin:
+        change = services.origin(home).copy(
+            found.remote,
+            home.remote,
+            {**headers, **_condition_headers(left)},
             source_version=source.version_id,
         )
     else:
-        change = _stream_object(
-            services.origin(source.target), destination, source, target, headers, conditions
-        )
-    return await settle(services, target, change)
+        change = _stream_object(services, source, found, home, headers, left)
+    return _shown(services, source, target, await settle(services, target, change))
 
 
-def _refuse_idle_copy(source: Source, target: Target, headers: Mapping[str, str]) -> None:
-    if source.version_id is not None or source.target.cache_key != target.cache_key:
+def _require_version(services: Services, source: Source) -> None:
+    if source.version_id not in (None, "null") and is_mirrored(services, source.target):
+        raise Unsupported("Versions of a mount with mirrors cannot be copied: each place has its own.")
+
+
+def _shown(services: Services, source: Source, target: Target, result: WriteResult) -> WriteResult:
+    """Versions are the places' own (`origins/mirror.py`)."""
+    if not (is_mirrored(services, source.target) or is_mirrored(services, target)):
+        return result
+    return replace(result, headers={n: v for n, v in result.headers.items() if "version-id" not in n})
+
+
+def _refuse_idle_copy(source: Source, found: Target, home: Target, headers: Mapping[str, str]) -> None:
+    """`found` and `home` differ when the copy brings an object from a mirror to the mount's own place."""
+    if source.version_id is not None or (found.origin, found.remote) != (home.origin, home.remote):
         return
     replaces = headers.get("x-amz-metadata-directive", "COPY").upper() == "REPLACE"
     if not replaces and not any(name in headers for name in _CHANGES_ITSELF):
@@ -97,27 +150,74 @@ def _condition_headers(conditions: Conditions) -> dict[str, str]:
 
 
 async def _stream_object(
-    origin: Origin,
-    destination: Origin,
+    services: Services,
     source: Source,
-    target: Target,
+    found: Target,
+    home: Target,
     headers: Mapping[str, str],
     conditions: Conditions,
 ) -> WriteResult:
-    """Between two origins: one GET feeding one PUT, in the chunks that the source gives."""
+    """Between two origins: one version of the source, proven (`streamed.py`), feeding one PUT."""
     _require_current(source)
-    async with origin.get(source.target.remote, 0, None) as reading:
+    wanted = _wanted_checksum(headers)
+    origin, destination, remote = services.origin(found), services.origin(home), found.remote
+    async with origin.get(remote, 0, None) as reading, aclosing(received(origin, remote, reading)) as chunks:
         meta = reading.meta
         _check_source(source, meta)
         _require_size(meta.size)
-        body = PutBody(meta.size, reading.chunks(), _stored_headers(meta, headers))
-        return await destination.put(target.remote, body, conditions)
+        stored = _stored_headers(meta, headers)
+        if headers.get("x-amz-tagging-directive", "COPY").upper() != "REPLACE":
+            stored.pop("x-amz-tagging", None)
+            if tags := await tags_of(services, found, destination, meta):
+                stored["x-amz-tagging"] = tags
+        body = _proven_body(services, reading, chunks, stored, wanted, whole=True)
+        return await destination.put(home.remote, body, conditions)
+
+
+def _wanted_checksum(headers: Mapping[str, str]) -> str:
+    """The algorithm in lower case; empty when none is asked for."""
+    name = headers.get(_ALGORITHM, "").lower()
+    if name and name not in SIZES:
+        raise Refused(400, "InvalidRequest", "Checksum algorithm provided is unsupported.")
+    return name
+
+
+def _proven_body(
+    services: Services,
+    reading: Reading,
+    chunks: AsyncGenerator[bytes, None],
+    stored: Mapping[str, str],
+    wanted: str,
+    *,
+    whole: bool,
+) -> PutBody:
+    """What the source's bytes are proven with goes on, so that the destination proves them once more and keeps it."""
+    meta = reading.meta
+    proofs = proofs_of(meta, whole=whole)
+    headers, trailer = dict(stored), None
+    if "md5" in proofs:
+        headers["content-md5"] = encode(proofs["md5"])
+    name = wanted or next((name for name in proofs if name != "md5"), "")
+    digests = Digests([*proofs, name] if name else proofs)
+    if name:
+        headers[_SDK_ALGORITHM] = name.upper()
+        value = known_checksum(meta, name) if whole else None
+        if value is not None:
+            headers[HEADER_PREFIX + name] = value
+        else:
+            trailer = (HEADER_PREFIX + name, lambda: encode(digests.digest(name)))
+    length = reading.stop - reading.start
+    return PutBody(length, proven(chunks, digests, proofs, services.threads), headers, trailer=trailer)
 
 
 def _stored_headers(meta: ObjectMeta, headers: Mapping[str, str]) -> dict[str, str]:
     """What the new object is stored with: the source's metadata, or with REPLACE the request's; then what the
     request says of the new copy itself (storage class, encryption, …) in either case."""
-    asked = {name: value for name, value in headers.items() if not name.startswith(_DIRECTIVES)}
+    asked = {
+        name: value
+        for name, value in headers.items()
+        if not name.startswith(_DIRECTIVES) and name not in _ABOUT_THE_CALL
+    }
     if headers.get("x-amz-metadata-directive", "COPY").upper() == "REPLACE":
         return asked
     kept = {name: value for name, value in meta.headers.items() if not name.startswith(_SOURCE_ONLY)}
@@ -138,27 +238,43 @@ async def copy_part(
     headers: Mapping[str, str],
 ) -> WriteResult:
     """Copies `byte_range` ([start, stop), None for all) of the source as one part of an upload."""
-    destination = services.origin(target)
-    if source.target.origin == target.origin:
+    _require_version(services, source)
+    found, home = await located(services, source.target), at_home(services, target)
+    destination = services.origin(home)
+    if found.origin == home.origin:
         return await destination.copy_part(
-            source.target.remote,
-            target.remote,
+            found.remote,
+            home.remote,
             upload_id,
             number,
             headers,
             source_version=source.version_id,
         )
     _require_current(source)
-    start, stop = byte_range or (0, None)
-    async with services.origin(source.target).get(source.target.remote, start, stop) as reading:
+    wanted = await _checksum_of_upload(destination, home, upload_id)
+    origin, remote, (start, stop) = services.origin(found), found.remote, byte_range or (0, None)
+    async with (
+        origin.get(remote, start, stop) as reading,
+        aclosing(received(origin, remote, reading)) as chunks,
+    ):
         _check_source(source, reading.meta)
         _require_range(byte_range, reading)
-        body = PutBody(reading.stop - reading.start, reading.chunks())
-        return await destination.put_part(target.remote, upload_id, number, body)
+        whole = (reading.start, reading.stop) == (0, reading.meta.size)
+        body = _proven_body(services, reading, chunks, {}, wanted, whole=whole)
+        return await destination.put_part(home.remote, upload_id, number, body)
+
+
+async def _checksum_of_upload(destination: Origin, home: Target, upload_id: str) -> str:
+    """The algorithm that every part has to have a checksum of."""
+    if not destination.capabilities.checksums:
+        return ""
+    page = await destination.list_parts(home.remote, upload_id, 0, 1)
+    name = (page.checksum_algorithm or "").lower()
+    return name if name in SIZES else ""
 
 
 def _require_current(source: Source) -> None:
-    if source.version_id is not None:
+    if source.version_id not in (None, "null"):
         raise Unsupported("A version of an object cannot be copied from one origin to another.")
 
 

@@ -7,7 +7,7 @@ read that begins after the answer never finds the previous version here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -67,28 +67,37 @@ async def settle(services: Services, target: Target, change: Coroutine[Any, Any,
     The change runs in a task of its own: a client that leaves once its last byte has been sent on must not stop
     us between the origin's commit and the forgetting, which would leave the old version served until it expires.
     A client that leaves earlier ends the change through its body's iterator, which raises."""
-    task = services.tasks.spawn(_carry_out(services, target.cache_key, change), "settle")
+    keys = [target.cache_key, *services.view.echoes.of(target.cache_key)]
+    task = services.tasks.spawn(_carry_out(services, keys, change), "settle")
     outcome = await asyncio.shield(task)
     if outcome.error is not None:
         raise outcome.error
     return outcome.result  # type: ignore[return-value]  # T itself may be None
 
 
-async def _carry_out(services: Services, key: bytes, change: Coroutine[Any, Any, T]) -> _Outcome[T]:
+async def _carry_out(
+    services: Services, keys: Sequence[bytes], change: Coroutine[Any, Any, T]
+) -> _Outcome[T]:
     try:
         result = await change
     except asyncio.CancelledError:  # shutdown: the origin may have committed
-        await services.store.forget(key)
+        await _forget(services, keys)
         raise
     except Exception as error:
         if not without_effect(error):
-            await services.store.forget(key)
+            await _forget(services, keys)
         return _Outcome(error=error)
     try:
-        await services.store.forget(key)
+        await _forget(services, keys)
     except Exception as error:
         return _Outcome(error=error)
     return _Outcome(result)
+
+
+async def _forget(services: Services, keys: Sequence[bytes]) -> None:
+    """`keys`: of the object, and of what other mounts call it."""
+    for key in keys:
+        await services.store.forget(key)
 
 
 def without_effect(error: Exception) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final
 
+from gateway.errors import Unsupported
 from gateway.frontend.handlers.answers import answer_xml
 from gateway.frontend.handlers.bodies import read_document
 from gateway.frontend.request import Request
+from gateway.namespace.mounts import Target
 from gateway.objects.context import Services
 from gateway.objects.forwarding import Answer, Call, forwarded, require_forwarding
+from gateway.objects.mirrored import at_home, is_mirrored, located
 from gateway.origins.base import Origin, PutBody
 from gateway.s3.payload import Payload, PayloadPlan
 from gateway.s3.xml_write import document
@@ -22,9 +25,10 @@ _READS: Final = ("GetObject", "HeadObject")
 
 async def forward(services: Services, request: Request) -> None:
     """Raises Unsupported, before the body is read, where the origin or the mount does not allow it."""
-    name, target = request.operation.name, request.the_target
+    name = request.operation.name
     if name in _READS:
         request.exchange.record.outcome = "bypass"
+    target = request.target = await _one_place(services, request)
     origin = services.origin(target)
     if not origin.capabilities.forward and await _answered_here(request, origin):
         return
@@ -45,6 +49,25 @@ async def forward(services: Services, request: Request) -> None:
     )
     async with forwarded(services, call) as answer:
         await _answer(request, answer)
+
+
+async def _one_place(services: Services, request: Request) -> Target:
+    """Of a mount with mirrors, the place whose object the call is about. Raises NotFound, and Unsupported for a change
+    that would have to be made in several places."""
+    target = request.the_target
+    if not target.key or not is_mirrored(services, target):
+        return target
+    found = await located(services, target)
+    if not request.operation.mutates:
+        return found
+    if request.operation.name == "DeleteObject":
+        raise Unsupported("A mount with mirrors deletes in every place, and conditions are of one place.")
+    home = at_home(services, target)
+    if (found.origin, found.remote) != (home.origin, home.remote):
+        raise Unsupported(
+            f"The object is still at the mirror {found.origin}. A copy onto itself brings it to {home.origin}."
+        )
+    return found
 
 
 async def _answered_here(request: Request, origin: Origin) -> bool:
