@@ -58,6 +58,22 @@ def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.S3Se
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Azurite]:
+    if stores.azurite() is None:
+        pytest.skip("no Azurite: `make test` installs it into .venvs/azurite")
+    server = stores.Azurite(tmp_path_factory.mktemp("azurite"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.S3Server]:
+    server = stores.Gcs(tmp_path_factory.mktemp("gcs"))
+    yield server
+    server.stop()
+
+
 def _over(server: stores.S3Server, directory: Path) -> Iterator[Target]:
     with targets.gateway_over(directory, targets.s3_origin(server)) as gateway:
         behind = targets.BehindS3(server, targets.BUCKETS)
@@ -81,6 +97,11 @@ def over_localstack(
     localstack: stores.S3Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Target]:
     yield from _over(localstack, tmp_path_factory.mktemp("gateway-localstack"))
+
+
+@pytest.fixture(scope="session")
+def over_gcs(gcs: stores.S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    yield from _over(gcs, tmp_path_factory.mktemp("gateway-gcs"))
 
 
 @pytest.fixture(scope="session")

@@ -30,10 +30,12 @@ ANY_GATEWAY_DOES = """
 """
 # What depends on the origin, which keeps these things or does not.
 ORIGIN_DOES = """
-    attributes attributes_parts bucket_settings checksums complete_errors composite_checksums
-    conditional_writes control_characters copy copy_conditions copy_onto_itself create_bucket empty_part
-    fetch_owner headers list_parts list_uploads multipart multipart_copy multipart_etag multipart_headers
-    no_parts_at_all no_upload pages part_bounds part_number repeated_complete slashes_in_keys tagging versions
+    attributes attributes_parts bucket_settings checksums complete_errors complete_if_match
+    composite_checksums conditional_writes control_characters copied_expires copy copy_conditions copy_onto_itself
+    create_bucket dots_in_keys empty_part fetch_owner headers leading_slashes list_parts
+    list_uploads multipart multipart_copy multipart_etag multipart_headers no_parts_at_all no_upload
+    overlapping_writes pages part_bounds part_number repeated_complete replaced_parts
+    slashes_in_keys start_inside_prefix tagging torn_bodies upload_pages versions
 """
 ALL = frozenset((ANY_GATEWAY_DOES + ORIGIN_DOES).split())
 
@@ -53,6 +55,7 @@ class S3Server:
     name = "s3"
     flavour = "auto"
     faithful = ALL
+    part_bytes_min = 5 << 20  # of every part but an upload's last
     access_key = "origin-key"
     secret_key = "origin-secret-0123456789"
     child: Child
@@ -99,16 +102,20 @@ class Moto(S3Server):
     name = "moto"
     faithful = lacks(
         """
-        any_etag attributes_parts bad_digest complete_errors composite_checksums condition_precedence
-        copy_conditions control_characters delimiter_pages_v1 empty_range_416 no_upload part_bounds
-        part_number presigned_checks quiet_deletes signatures v4_expiry
+        any_etag attributes_parts bad_digest complete_errors complete_if_match composite_checksums
+        condition_precedence
+        copy_conditions control_characters delimiter_pages_v1 empty_range_416 no_upload
+        overlapping_writes part_bounds part_number presigned_checks quiet_deletes signatures start_inside_prefix
+        upload_pages v4_expiry
         """
     )
+    part_bytes_min = 1  # so that uploads of several parts need not be large
 
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
         program = Path(sys.executable).parent / "moto_server"
-        self.child = Child([program, "-H", "127.0.0.1", "-p", str(self.port)], directory / "moto.log")
+        env = {"S3_UPLOAD_PART_MIN_SIZE": str(self.part_bytes_min), "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": "5000000"}
+        self.child = Child([program, "-H", "127.0.0.1", "-p", str(self.port)], directory / "moto.log", env)
         self.child.wait_ready("moto", lambda: answers(self.port))
 
 
@@ -122,10 +129,12 @@ class Rclone(S3Server):
         any_delimiter any_etag attributes attributes_parts bad_digest bucket_settings checksums
         complete_errors composite_checksums condition_precedence conditional_reads conditional_writes
         copy_conditions copy_onto_itself delimiter_pages_v1 empty_range_416 fetch_owner headers key_counts
-        max_keys_0 multipart_copy multipart_etag multipart_headers part_number presigned presigned_checks
-        quoted_etags range_without_checksum repeated_complete slashes_in_keys tagging versions
+        max_keys_0 multipart_copy multipart_etag multipart_headers overlapping_writes part_number
+        presigned presigned_checks quoted_etags range_without_checksum repeated_complete replaced_parts slashes_in_keys
+        start_inside_prefix tagging versions
         """
     )
+    part_bytes_min = 0
 
     def __init__(self, directory: Path, port: int = 0) -> None:
         self.port = port or free_port()
@@ -144,8 +153,8 @@ class LocalStack(S3Server):
     name = "localstack"
     faithful = lacks(
         """
-        any_etag condition_precedence delimiter_pages_v1 empty_range_416 max_keys_0 no_parts_at_all pages
-        refused_keeps_old repeated_complete v4_expiry
+        any_etag condition_precedence copied_expires delimiter_pages_v1 empty_range_416 leading_slashes max_keys_0
+        no_parts_at_all overlapping_writes pages refused_keeps_old repeated_complete torn_bodies v4_expiry
         """
     )
     access_key = "test"
@@ -170,6 +179,106 @@ class LocalStack(S3Server):
             env,
         )
         self.child.wait_ready("localstack", lambda: "Ready." in self.child.output(), 60)
+
+
+class Azurite:
+    """Azure's own emulator (npm), not an S3 server: the client suites run against it behind a gateway only."""
+
+    name = "azure"
+    faithful = lacks(
+        "bucket_settings control_characters create_bucket dots_in_keys fetch_owner tagging versions"
+    )
+    part_bytes_min = 5 << 20
+    account = "devstoreaccount1"
+    # The key of every Azurite: it stands in its documentation.
+    key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        program = azurite()
+        assert program is not None
+        argv: list[str | Path] = [program, "--blobHost", "127.0.0.1", "--blobPort", str(self.port), "--silent"]
+        argv += ["--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
+        self.child = Child(argv, directory / "azurite.log")
+        self.child.wait_ready("azurite", lambda: answers(self.port))
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}/{self.account}"
+
+    def service(self) -> Any:
+        """A client of Azure's own SDK."""
+        from azure.storage.blob import BlobServiceClient
+
+        return BlobServiceClient(self.endpoint, credential={"account_name": self.account, "account_key": self.key})
+
+    def make_buckets(self, *names: str) -> None:
+        with self.service() as service:
+            have = {container.name for container in service.list_containers()}
+            for name in set(names) - have:
+                service.create_container(name)
+
+    def as_origin(self, name: str) -> dict[str, object]:
+        return {
+            "name": name,
+            "type": "azure",
+            "endpoint": self.endpoint,
+            "access_key": self.account,
+            "secret_key": self.key,
+        }
+
+    def stop(self) -> None:
+        self.child.kill()
+
+
+def azurite() -> Path | None:
+    """The program, from `make test` or on PATH."""
+    own = VENVS / "azurite" / "node_modules" / ".bin" / "azurite-blob"
+    found = own if own.exists() else shutil.which("azurite-blob")
+    return None if found is None or shutil.which("node") is None else Path(found)
+
+
+class Gcs(S3Server):
+    """The gateway's emulator of Google Cloud Storage before a moto of its own. `client` speaks to that moto: it changes
+    things behind the front's back."""
+
+    name = "gcs"
+    # What Google has no counterpart of, and at the end what moto does not do as Google would.
+    faithful = lacks(
+        """
+        attributes attributes_parts bucket_settings checksums complete_if_match composite_checksums
+        control_characters part_number tagging versions
+        overlapping_writes start_inside_prefix upload_pages
+        """
+    )
+    access_key = "GOOG1EXAMPLE"
+    secret_key = "hmac-secret-0123456789"
+    token = "ya29.example-token"
+
+    def __init__(self, directory: Path) -> None:
+        self.store = Moto(directory)
+        self.port = free_port()
+        argv: list[str | Path] = [sys.executable, "-m", "gateway.cli.emulators.gcs", "--port", str(self.port)]
+        argv += ["--to", self.store.endpoint, "--to-key", f"{Moto.access_key}:{Moto.secret_key}"]
+        argv += ["--key", f"{self.access_key}:{self.secret_key}", "--token", self.token]
+        self.child = Child(argv, directory / "gcs.log")
+        self.child.wait_ready("the emulator of Google Cloud Storage", lambda: answers(self.port))
+
+    def client(self, **config: Any) -> Any:
+        return self.store.client(**config)
+
+    def as_origin(self, name: str) -> dict[str, object]:
+        return {
+            "name": name,
+            "type": "gcs",
+            "endpoint": self.endpoint,
+            "access_key": self.access_key,
+            "secret_key": self.secret_key,
+        }
+
+    def stop(self) -> None:
+        super().stop()
+        self.store.stop()
 
 
 def rclone() -> Path:

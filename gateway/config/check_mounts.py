@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
+from typing import Final
 
 from gateway.config.check_origins import NAME, twice
 from gateway.config.mistakes import Mistake
@@ -12,14 +14,18 @@ from gateway.namespace.mounts import EVERY_BUCKET, Mount
 from gateway.s3.address import check_bucket
 from gateway.s3.errors import S3Error
 
+_CONTAINER: Final = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+
 
 def mount_mistakes(config: Config) -> Iterator[Mistake]:
     known = {origin.name for origin in config.origins}
     # With a wrong name among the origins, a mount's origin may well be that one: one mistake, one line.
     certain = known if all(NAME.fullmatch(name) for name in known) else None
+    azure = {origin.name for origin in config.origins if origin.type == "azure"}
     for number, mount in enumerate(config.mounts):
         for name, text in (
             *_of_mount(mount),
+            *_of_containers(mount, azure),
             *_of_origin(mount.origin, certain),
             *_of_mirror(mount, certain),
         ):
@@ -90,6 +96,18 @@ def _of_mount(mount: MountConfig) -> Iterator[tuple[str, str]]:
         yield "remote", "must be written: the origin's bucket, or bucket/prefix"
     elif why := _bucket_mistake(mount.remote):
         yield "remote", why
+
+
+def _of_containers(mount: MountConfig, azure: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Azure's rules for names are the narrower ones."""
+    mirrors = ((f"mirror[{number}]", *text.partition(":")[::2]) for number, text in enumerate(mount.mirror))
+    for name, origin, path in (("remote", mount.origin, mount.remote), *mirrors):
+        bucket = path.partition("/")[0]
+        if origin in azure and path and not _bucket_mistake(path) and not _CONTAINER.fullmatch(bucket):
+            yield (
+                name,
+                f'"{bucket}" cannot be the name of a container (3 to 63 lower-case letters, digits and single dashes)',
+            )
 
 
 def _bucket_mistake(path: str) -> str:

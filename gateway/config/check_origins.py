@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import ipaddress
 import os
@@ -17,6 +18,7 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 NAME_TEXT: Final = (
     "must be up to 63 letters, digits, dots, dashes or underscores (it is seen in logs and metrics)"
 )
+_ACCOUNT: Final = re.compile(r"[a-z0-9]{3,24}")
 _S3_ONLY: Final = ("endpoint", "access_key", "secret_key", "session_token")
 
 
@@ -50,10 +52,10 @@ def _of_origin(origin: OriginConfig) -> Iterator[tuple[str, str]]:
         yield from _of_s3(origin)
     elif origin.type == "gcs":
         yield from _of_gcs(origin)
-    elif origin.type in ("gcs", "azure"):
-        yield "type", f'"{origin.type}" is not in this version; "s3", "gcs" and "file" are'
+    elif origin.type == "azure":
+        yield from _of_azure(origin)
     else:
-        yield "type", 'must be "s3", "gcs" or "file"'
+        yield "type", 'must be "s3", "gcs", "azure" or "file"'
 
 
 def _of_file(origin: OriginConfig) -> Iterator[tuple[str, str]]:
@@ -100,11 +102,49 @@ def _of_gcs(origin: OriginConfig) -> Iterator[tuple[str, str]]:
     elif token and secret:
         yield "session_token", "is an OAuth token, and access_key and secret_key are an HMAC key: one of them"
     elif not token and not secret and not _installed("google.auth"):
-        yield "type", "without keys Google's own chain is asked, which needs: pip install 's3-training-gateway[gcs]'"
+        yield (
+            "type",
+            "without keys Google's own chain is asked, which needs: pip install 's3-training-gateway[gcs]'",
+        )
     if origin.endpoint and (why := _endpoint_mistake(origin)):
         yield "endpoint", why
     elif not secret and _in_the_clear(origin.endpoint):
         yield "endpoint", "must be https://, or every request would show the OAuth token to the network"
+
+
+def _of_azure(origin: OriginConfig) -> Iterator[tuple[str, str]]:
+    if origin.root:
+        yield "root", 'is of no use to an origin of type "azure"'
+    if origin.flavour != "auto":
+        yield "flavour", 'is of no use to an origin of type "azure"'
+    key, sas = origin.secret_key.get_secret_value(), origin.session_token.get_secret_value()
+    if not origin.access_key:
+        if key or not origin.endpoint:
+            yield "access_key", "must be written: the name of the storage account"
+    elif not _ACCOUNT.fullmatch(origin.access_key):
+        yield "access_key", "must be the name of a storage account: 3 to 24 lower-case letters and digits"
+    if key and sas:
+        yield "session_token", "is a SAS, and secret_key the account's key: one of them"
+    elif key and not _is_base64(key):
+        yield "secret_key", "must be a key of the storage account, which is base64"
+    elif sas and "sig=" not in sas:
+        yield "session_token", "must be a SAS: the part of its URL behind the question mark, with its sig="
+    elif not key and not sas and not _installed("azure.identity.aio"):
+        yield (
+            "type",
+            "without key or SAS azure-identity is asked, which needs: pip install 's3-training-gateway[azure]'",
+        )
+    if origin.endpoint and (why := _endpoint_mistake(origin)):
+        yield "endpoint", why
+    elif not key and _in_the_clear(origin.endpoint):
+        yield "endpoint", "must be https://, or every request would show the token or SAS to the network"
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        return bool(base64.b64decode(text, validate=True))
+    except ValueError:
+        return False
 
 
 def _installed(module: str) -> bool:
@@ -136,7 +176,8 @@ def _endpoint_mistake(origin: OriginConfig) -> str:
         return "must be a URL with http:// or https:// and a host; leave it empty for the cloud itself"
     if url.username is not None or url.password is not None:
         return "must hold no user or password: use access_key and secret_key_env"
-    if url.path not in ("", "/") or url.query or url.fragment:
+    is_emulator = origin.type == "azure" and url.path.strip("/") == origin.access_key
+    if (url.path not in ("", "/") and not is_emulator) or url.query or url.fragment:
         return "must end after the host and port: the bucket is named by the mount"
     if not origin.allow_link_local and _link_local(host):
         return (

@@ -36,7 +36,9 @@ def make_origins(
         origin.name: there.get(origin.name) or make_origin(origin, observer, workers, budgets)
         for origin in config.origins
     }
-    return origins | {mirror_name(mount.path): _mirror(mount, origins) for mount in config.mounts if mount.mirror}
+    return origins | {
+        mirror_name(mount.path): _mirror(mount, origins) for mount in config.mounts if mount.mirror
+    }
 
 
 def _mirror(mount: MountConfig, origins: Mapping[str, Origin]) -> Origin:
@@ -69,6 +71,8 @@ def make_origin(
         return S3Origin(_s3_client(config, watcher, limits))
     if config.type == "gcs":
         return _gcs(config, watcher, limits)
+    if config.type == "azure":
+        return _azure(config, watcher, limits)
     raise Unsupported(f"Origins of type {config.type!r} are not supported.")
 
 
@@ -107,6 +111,28 @@ def _gcs(config: OriginConfig, observer: Observer, limits: Limits) -> Origin:
         allow_link_local=config.allow_link_local,
     )
     return GcsOrigin(Client(config.name, wire, limits, GOOGLE), chain)
+
+
+def _azure(config: OriginConfig, observer: Observer, limits: Limits) -> Origin:
+    """A SAS, the account's key, or azure-identity's chain, which alone needs the extra."""
+    from gateway.origins.azure import AzureOrigin
+    from gateway.origins.azure_client import AzureClient
+    from gateway.origins.azure_credentials import AccountKey, NoKeys, Tokens, chain
+    from gateway.origins.azure_dialect import Azure
+
+    sas = config.session_token.get_secret_value()
+    key = config.secret_key.get_secret_value()
+    credentials: AccountKey | NoKeys | Tokens
+    if sas:
+        credentials = NoKeys()
+    elif key:
+        credentials = AccountKey(config.access_key, key)
+    else:
+        credentials = Tokens(config.name, chain())
+    endpoint = endpoint_of(config.endpoint or f"https://{config.access_key}.blob.core.windows.net", "")
+    dialect = Azure(credentials)
+    wire = Wire(config.name, endpoint, dialect, limits, observer, allow_link_local=config.allow_link_local)
+    return AzureOrigin(AzureClient(config.name, wire, limits, endpoint, dialect, sas))
 
 
 def _credentials(config: OriginConfig) -> CredentialSource:

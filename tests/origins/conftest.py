@@ -17,7 +17,7 @@ from tests import stores
 from tests.origins.bodies import body, read
 
 BUCKET = "contract"
-KINDS = ("file", "moto", "rclone", "localstack")
+KINDS = ("file", "moto", "rclone", "localstack", "gcs", "azure")
 
 
 class Counts:
@@ -66,7 +66,7 @@ def _settings(kind: str, request: pytest.FixtureRequest) -> tuple[dict[str, obje
         root: Path = request.getfixturevalue("tmp_path") / "origin"
         (root / BUCKET).mkdir(parents=True)
         return {"name": "lake", "type": "file", "root": str(root)}, stores.DIRECTORY
-    server: stores.S3Server = request.getfixturevalue(kind)
+    server: stores.S3Server | stores.Azurite = request.getfixturevalue(kind)
     server.make_buckets(BUCKET)
     return server.as_origin("lake"), server.faithful
 

@@ -37,6 +37,11 @@ def allow(**keys: object) -> Change:
     return lambda raw: raw["identities"][0]["allow"][0].update(keys)
 
 
+def both(one: Change, other: Change) -> Change:
+    return lambda raw: (one(raw), other(raw))
+
+
+AZURE_ORIGIN = {"name": "blobs", "type": "azure", "access_key": "account", "secret_key": "c2VjcmV0"}
 FILE_ORIGIN = {"name": "nas", "type": "file", "root": "/"}
 IDENTITY = {"name": "b", "access_key": "AKB", "secret_key": SECRET}
 
@@ -89,9 +94,46 @@ BAD: Mapping[str, tuple[Change, str]] = {
     "origin's name": (put("origins", name="a/b"), "origins[0].name: must be up to 63 letters"),
     "origin without a name": (put("origins", name=""), "origins[0].name: must be written"),
     "origin twice": (add("origins", **FILE_ORIGIN | {"name": "aws"}), 'origins[1].name: "aws" is also the name of'),
-    "origin's type": (put("origins", type="s4"), 'origins[0].type: must be "s3", "gcs" or "file"'),
-    "gcs": (put("origins", type="gcs"), 'origins[0].type: "gcs" is not in this version'),
-    "azure": (put("origins", type="azure"), 'origins[0].type: "azure" is not in this version'),
+    "origin's type": (put("origins", type="s4"), 'origins[0].type: must be "s3", "gcs", "azure" or "file"'),
+    "azure without an account": (
+        add("origins", **AZURE_ORIGIN | {"access_key": ""}),
+        "origins[1].access_key: must be written: the name of the storage account",
+    ),
+    "azure's account": (
+        add("origins", **AZURE_ORIGIN | {"access_key": "A-b"}),
+        "origins[1].access_key: must be the name of a storage account",
+    ),
+    "azure's key": (
+        add("origins", **AZURE_ORIGIN | {"secret_key": SECRET}),
+        "origins[1].secret_key: must be a key of the storage account",
+    ),
+    "azure's key and SAS": (
+        add("origins", **AZURE_ORIGIN | {"session_token": "sv=1&sig=x"}),
+        "origins[1].session_token: is a SAS, and secret_key the account's key: one of them",
+    ),
+    "azure's SAS": (
+        add("origins", **AZURE_ORIGIN | {"secret_key": "", "session_token": SECRET}),
+        "origins[1].session_token: must be a SAS",
+    ),
+    "azure's SAS in the clear": (
+        add(
+            "origins",
+            **AZURE_ORIGIN | {"secret_key": "", "session_token": "sig=x", "endpoint": "http://blobs.example.com"},
+        ),
+        "origins[1].endpoint: must be https://",
+    ),
+    "azure's endpoint with another path": (
+        add("origins", **AZURE_ORIGIN | {"endpoint": "http://127.0.0.1:10000/other"}),
+        "origins[1].endpoint: must end after the host and port",
+    ),
+    "azure with a directory": (
+        add("origins", **AZURE_ORIGIN | {"root": "/"}),
+        'origins[1].root: is of no use to an origin of type "azure"',
+    ),
+    "azure's containers": (
+        both(add("origins", **AZURE_ORIGIN), add("mounts", path="blobs", origin="blobs", remote="with.dots/x")),
+        'mounts[1].remote: "with.dots" cannot be the name of a container',
+    ),
     "flavour": (put("origins", flavour="x"), 'origins[0].flavour: must be "auto", "aws"'),
     "endpoint without a scheme": (put("origins", endpoint="localhost:80"), "origins[0].endpoint: must be a URL with"),
     "endpoint with a bad port": (put("origins", endpoint="http://a:x"), "origins[0].endpoint: is not a URL"),
@@ -250,6 +292,10 @@ GOOD: Mapping[str, Change] = {
     "largest blocks": put("cache", capacity="10GiB", block_size="16MiB"),
     "a domain": put("listen", domain="s3.Example.com"),
     "pinned for a time, and up to a bound": put("rules", pin=True, ttl="1d", quota="1MiB", read_ahead="0"),
+    "azure": add("origins", **AZURE_ORIGIN),
+    "azure with a SAS": add("origins", **AZURE_ORIGIN | {"secret_key": "", "session_token": "?sv=1&sig=x"}),
+    "azure's emulator": add("origins", **AZURE_ORIGIN | {"endpoint": "http://127.0.0.1:10000/account"}),
+    "azure's own chain": add("origins", name="blobs", type="azure", access_key="account"),
     "a rule": add("rules", match="**", consistency="immutable", cache=False),
     "actions": allow(actions=["*", "s3:Get*", "S3:listbucket", "s*:Put?bject"]),
     "a deny": put("identities", deny=[{"actions": ["s3:Delete*"], "resources": ["datasets/golden/*"]}]),

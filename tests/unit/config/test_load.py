@@ -216,7 +216,7 @@ def test_every_mistake_is_told_at_once_in_the_order_of_the_sections(tmp_path: Pa
     raw["cache"]["capacity"] = "1MiB"
     raw["listen"] = {"s3": "nowhere", "admin": "0.0.0.0:9001"}
     raw["origins"][0]["secrt_key"] = SECRET
-    raw["origins"].append({"name": "aws", "type": "gcs"})
+    raw["origins"].append({"name": "aws", "type": "tape"})
     raw["mounts"].append({"path": "Bad_Name!", "origin": "zzz", "remote": "corp"})
     raw["rules"][0]["write"] = "back"
     raw["identities"][0]["secret_key"] = 5

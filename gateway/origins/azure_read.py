@@ -1,0 +1,65 @@
+"""HEAD and ranged GET, with the checks of `s3_read.py`. The S3 ETag comes with the bytes, in the same answer, and is
+compared here: Azure knows only its own, which a change of metadata changes, too."""
+
+from __future__ import annotations
+
+from gateway.errors import Changed, RangeNotSatisfiable, Unreachable
+from gateway.model import Remote
+from gateway.origins import azure_names
+from gateway.origins.azure_client import AzureClient
+from gateway.origins.azure_meta import Blob, blob_of
+from gateway.origins.s3_http import Answer, Call
+from gateway.origins.s3_read import S3Reading
+from gateway.s3.conditions import matches
+
+
+async def head(client: AzureClient, remote: Remote, op: str = "head") -> Blob:
+    """Raises NotFound, NoSuchBucket."""
+    azure_names.require_readable(remote)
+    return await head_own(client, remote, op)
+
+
+async def head_own(client: AzureClient, remote: Remote, op: str) -> Blob:
+    """Of a blob that may be one of the gateway's own."""
+    answer = await client.finished(Call(op, "HEAD", remote.bucket, remote.key))
+    if answer.length is None:
+        raise Unreachable("The origin's answer has no Content-Length.")
+    return blob_of(answer.headers, answer.length)
+
+
+class AzureReading(S3Reading):
+    """`blob`: once it is open."""
+
+    blob: Blob
+    _remote: Remote
+
+    def __init__(
+        self, client: AzureClient, remote: Remote, start: int, stop: int | None, if_match: str | None
+    ) -> None:
+        super().__init__(client, remote, start, stop, if_match)
+        self._remote = remote
+
+    def _headers(self) -> dict[str, str]:
+        start, stop = self._asked
+        if self._whole:
+            return {}
+        return {"range": f"bytes={start}-" if stop is None else f"bytes={start}-{stop - 1}"}
+
+    async def __aenter__(self) -> AzureReading:
+        azure_names.require_readable(self._remote)
+        await super().__aenter__()
+        return self
+
+    def _check(self, answer: Answer) -> None:
+        if self._whole:
+            if answer.status != 200 or answer.length is None:
+                raise Unreachable("The origin did not answer with the whole object.")
+            self.start, self.stop, size = 0, answer.length, answer.length
+        else:
+            self.start, self.stop, size = self._range(answer)
+            if self.start >= size:  # Azure says 416, Azurite an empty range
+                raise RangeNotSatisfiable("The range starts at or past the end.", size)
+        self.blob = blob_of(answer.headers, size, whole=self._whole)
+        self.meta = self.blob.meta
+        if self._if_match is not None and not matches(self._if_match, self.meta.etag, weak=False):
+            raise Changed("The object is no longer the version that was asked for.")
