@@ -258,14 +258,14 @@ class Changes(TagChanges):
         self._require_room(txn)
         adopted = 0
         for header, entry in records:
+            tags = self.tags_for(txn, entry.key)
+            if not self.has_room(txn, tags, header.payload_length):
+                continue  # the newest segments come first: what a quota has no room for is what is oldest
             if not self._adopt_entry(txn, entry):
                 continue
             name = block_key(header.version, header.block)
-            tags = self.tags_for(txn, entry.key)
-            if txn.get(name, None, index.blocks) is not None or not self.has_room(
-                txn, tags, header.payload_length
-            ):
-                continue  # the newest segments come first: what a quota has no room for is what is oldest
+            if txn.get(name, None, index.blocks) is not None:
+                continue
             if PIN in tags and not self.fit(txn, PIN, header.payload_length, 0):
                 tags = tuple(tag for tag in tags if tag != PIN)
             extent = Extent(

@@ -55,6 +55,7 @@ class Keeping:
         self._rules = rules
         self.quotas: dict[int, Quota] = {}
         self._tags: dict[int, int] = {}  # id of a rule → its quota's tag
+        self.fingerprint = 0
         said: list[object] = [[m.path, m.data, m.remote_path] for m in mounts.all()]
         for rule in rules.rules:
             said.append([rule.match, rule.pin, rule.quota is not None])
@@ -62,9 +63,10 @@ class Keeping:
                 tag = _hash(said)
                 self.quotas[tag] = Quota(tag, rule.match, rule.quota)
                 self._tags[id(rule)] = tag
+            if rule.pin or rule.quota is not None:
+                self.fingerprint = _hash(said)
         self.has_pins = any(rule.pin for rule in rules.rules)
         self.has_ttl = any(rule.ttl_s < IMMUTABLE for rule in rules.rules)
-        self.fingerprint = _hash(said) if self.has_pins or self.quotas else 0
         self._silent = not (self.fingerprint or self.has_ttl)
         self._remembered: dict[bytes, Kept] = {}
 
