@@ -112,14 +112,20 @@ class Gateway:
         for section, keys in (settings or {}).items():
             tables.setdefault(section, {}).update(keys)
         self.tls = bool(tables["listen"].get("tls_cert"))
-        whole: dict[str, object] = {
+        self.tables: dict[str, object] = {
             **tables,
             "origins": list(origins),
             "mounts": list(mounts),
             "rules": list(rules),
             "identities": list(identities) or [identity("trainer", [EVERYTHING])],
         }
-        self.config_file.write_text("".join(f"{key} = {inline(value)}\n" for key, value in whole.items()))
+        self.rewrite()
+
+    def rewrite(self, **sections: object) -> None:
+        """The config file with other tables in it; what runs notices nothing."""
+        self.tables |= sections
+        text = "".join(f"{key} = {inline(value)}\n" for key, value in self.tables.items())
+        self.config_file.write_text(text)
 
     # life
 
@@ -163,17 +169,17 @@ class Gateway:
         assert self.child is not None
         return [pid for pid in descendants(self.child.pid) if "gateway.node.worker" in command_line(pid)]
 
-    def kill_worker(self) -> int:
+    def kill_worker(self, which: int = 0) -> int:
         """SIGKILL for one worker; waits until another has taken its place."""
-        before = self.worker_pids()
-        os.kill(before[0], signal.SIGKILL)
+        victim = sorted(self.worker_pids())[which]
+        os.kill(victim, signal.SIGKILL)
 
         def replaced() -> bool:
             now = self.worker_pids()
-            return before[0] not in now and len(now) == self.workers
+            return victim not in now and len(now) == self.workers
 
         wait_for("the killed worker is replaced", replaced)
-        return before[0]
+        return victim
 
     # talking to it
 

@@ -129,6 +129,15 @@ class BlockFill:
                 waiter.set_result(None)
 
 
+class _Arriving(NamedTuple):
+    """Blocks first…last of an object whose version is just being put into the index: others may already know it, and
+    want what is coming. `wanted`: what they wait for, by version and block."""
+
+    first: int
+    last: int
+    wanted: dict[tuple[int, int], tuple[Entry, BlockFill]]
+
+
 class Fills:
     """The running fills of one worker."""
 
@@ -142,6 +151,7 @@ class Fills:
         self.coalesced = coalesced
         self._running: dict[tuple[int, int], BlockFill] = {}
         self._slots = asyncio.Semaphore(FETCHES_MAX)
+        self._arriving: dict[tuple[int, Remote], _Arriving] = {}
         self._refused: dict[tuple[bytes, int], float] = {}
 
     def __len__(self) -> int:
@@ -159,6 +169,7 @@ class Fills:
         or cannot be kept, have ended without an extent."""
         found: list[BlockFill] = []
         missing: list[BlockFill] = []
+        arriving = self._arriving.get((id(source.origin), source.remote))
         joined = 0
         for block in range(first, last + 1):
             fill = self._running.get((entry.version, block))
@@ -167,6 +178,9 @@ class Fills:
                 extent = self._store.block(entry.version, block)
                 if extent is not None:
                     fill.end(extent)
+                elif arriving is not None and arriving.first <= block <= arriving.last:
+                    self._running[entry.version, block] = fill
+                    arriving.wanted[entry.version, block] = entry, fill
                 else:
                     missing.append(fill)
             else:
@@ -219,21 +233,33 @@ class Fills:
         block_size = self._store.block_size
         start, stop = first * block_size, None if last is None else (last + 1) * block_size
         async with self._slots, source.origin.get(source.remote, start, stop) as reading:
-            entry = await install(reading.meta)
-            run = self._adopt(entry, first, reading)
+            arriving = _Arriving(first, (reading.stop - 1) // block_size, {})
+            name = (id(source.origin), source.remote)
+            self._arriving[name] = arriving
+            try:
+                entry = await install(reading.meta)
+                run = self._adopt(entry, arriving)
+                self._store.learned(entry.key, reading.stop - reading.start)
+            finally:
+                if self._arriving.get(name) is arriving:
+                    del self._arriving[name]
+                for other, fill in arriving.wanted.values():  # it was not what came: read from the origin
+                    self._end(other, fill, None, None)
             found(entry)
             if run:
                 await self._receive(entry, source, run, reading)
 
-    def _adopt(self, entry: Entry, first: int, reading: Reading) -> list[BlockFill]:
+    def _adopt(self, entry: Entry, arriving: _Arriving) -> list[BlockFill]:
         """The blocks that an open reading will bring. One that runs already is received for nothing: it happens
         only when two answers to one question cross."""
-        last = (reading.stop - 1) // self._store.block_size
-        run = [BlockFill(block, self.length_of(entry.size, block)) for block in range(first, last + 1)]
-        for fill in run:
-            fill.claimed = False
-            self._running.setdefault((entry.version, fill.block), fill)
-        self._store.learned(entry.key, reading.stop - reading.start)
+        run = []
+        for block in range(arriving.first, arriving.last + 1):
+            _, fill = arriving.wanted.pop((entry.version, block), (entry, None))
+            if fill is None:
+                fill = BlockFill(block, self.length_of(entry.size, block))
+                fill.claimed = False
+                self._running.setdefault((entry.version, block), fill)
+            run.append(fill)
         return run
 
     async def _fetch(self, entry: Entry, source: Source, run: list[BlockFill]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.cache.store import Entry
 from gateway.errors import Changed, NotFound, Unreachable
 from gateway.objects.revalidate import Wanted
 from tests.unit.cache.harness import MIB
@@ -68,6 +70,49 @@ async def test_a_herd_is_one_reader_to_the_origin(tmp_path: Path) -> None:
         assert all(body == BODY for body in bodies)
         assert b.origin.bytes_sent == len(BODY)
         assert b.metrics.get("fills_coalesced") > 0
+
+
+async def test_who_learns_of_an_object_before_its_question_has_ended_joins_what_is_coming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index tells everybody of a new version a moment before the worker that put it there goes on."""
+    async with bench(tmp_path) as b:
+        b.origin.put("large", BODY)
+        install, others = b.reads.questions.install, list[asyncio.Task[bytes]]()
+
+        async def and_others_know(*args: Any) -> Entry:
+            entry = await install(*args)
+            others.extend(
+                b.tasks.spawn(b.read("large", *span), "other") for span in ((0, None), (5, 3 * MIB))
+            )
+            while b.metrics.get("fills_coalesced") < 3:  # noqa: ASYNC110 the second has joined the first
+                await asyncio.sleep(0)
+            return entry
+
+        monkeypatch.setattr(b.reads.questions, "install", and_others_know)
+        assert await b.read("large") == BODY
+        assert await asyncio.gather(*others) == [BODY, BODY[5 : 3 * MIB]]
+        assert b.origin.bytes_sent == len(BODY)
+
+
+async def test_what_was_on_its_way_and_is_not_kept_after_all_is_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path) as b:
+        b.origin.put("large", BODY)
+        install, others = b.reads.questions.install, list[asyncio.Task[bytes]]()
+
+        async def and_fails(*args: Any) -> Entry:
+            await install(*args)
+            others.append(b.tasks.spawn(b.read("large"), "other"))
+            while not b.reads.fills:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            raise Unreachable("gone")
+
+        monkeypatch.setattr(b.reads.questions, "install", and_fails)
+        with pytest.raises(Unreachable):
+            await b.entry("large")
+        assert await others[0] == BODY
 
 
 async def test_the_first_byte_is_sent_before_the_block_is_whole(tmp_path: Path) -> None:
