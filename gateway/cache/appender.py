@@ -31,9 +31,10 @@ from gateway.cache.record import (
     encode_header,
     encode_meta,
     encode_state,
+    payload_at,
     record_end,
 )
-from gateway.cache.segment import Segment, Segments
+from gateway.cache.segment import PAGE, Segment, Segments
 from gateway.cache.writer import IndexWriter
 from gateway.errors import StoreFull
 
@@ -171,8 +172,14 @@ class Appender:
                 version=entry.version,
                 segment=opened.segment.id,
             )
-            write_all(opened.segment.fd, (header, *parts), opened.tail)
-            place = Place(opened, opened.tail + len(header), len(header), length, opened.slot)
+            at = payload_at(opened.tail, len(meta), length)
+            gap = at - opened.tail - len(header)
+            if gap < PAGE:
+                write_all(opened.segment.fd, (header, bytes(gap), *parts), opened.tail)
+            else:
+                write_all(opened.segment.fd, (header,), opened.tail)
+                write_all(opened.segment.fd, parts, at)
+            place = Place(opened, at, at - opened.tail, length, opened.slot)
             opened.tail = record_end(opened.tail, len(meta), length)
             opened.slot += 1
             with self._ends:
@@ -243,7 +250,7 @@ class Appender:
         for segment, opened in list(self._unsealed.items()):
             try:
                 os.ftruncate(opened.segment.fd, opened.tail)
-                self._writer.call(self._changes.seal, segment, opened.tail + self._acc_bytes)
+                self._writer.call(self._changes.seal, segment, opened.segment.taken() + self._acc_bytes)
             except (StoreFull, OSError) as error:
                 log.warning("cache segment not sealed yet", segment=f"{segment:016x}", error=str(error))
                 return

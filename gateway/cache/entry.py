@@ -25,6 +25,7 @@ _CHECK = struct.Struct("<I")
 _EXTENT = struct.Struct("<QIIIHHH")
 _BLOCK_KEY = struct.Struct(">QI")
 EXTENT_SIZE = _EXTENT.size
+LEAD_UNIT: Final = 64
 block_key = _BLOCK_KEY.pack
 split_block_key = _BLOCK_KEY.unpack
 
@@ -190,7 +191,8 @@ def stored_key(key: bytes, value: bytes) -> bytes:
 
 
 class Extent(NamedTuple):
-    """Where one block's payload lies: `offset` is the payload's, `lead` bytes before it the record starts."""
+    """Where one block's payload lies: `offset` is the payload's, `lead` bytes (of `LEAD_UNIT`s) before it the record
+    starts."""
 
     segment: int
     offset: int
@@ -198,6 +200,11 @@ class Extent(NamedTuple):
     crc: int
     slot: int
     lead: int
+
+    @property
+    def taken(self) -> int:
+        """Bytes of disk: of a long lead all but the header's page is a hole, as good as always."""
+        return self.length + min(self.lead, 4096)
 
 
 _new_extent = tuple.__new__
@@ -208,15 +215,16 @@ def _seed(version: int, block: int) -> int:
 
 
 def encode_extent(extent: Extent, version: int, block: int) -> bytes:
-    check = crc32c(_EXTENT.pack(*extent, 0)[:-2], _seed(version, block)) & 0xFFFF
-    return _EXTENT.pack(*extent, check)
+    fields = (*extent[:5], extent.lead // LEAD_UNIT)
+    check = crc32c(_EXTENT.pack(*fields, 0)[:-2], _seed(version, block)) & 0xFFFF
+    return _EXTENT.pack(*fields, check)
 
 
 def decode_extent(value: bytes, version: int, block: int) -> Extent | None:
     if len(value) != EXTENT_SIZE:
         return None
-    fields = _EXTENT.unpack(value)
-    if crc32c(value[:-2], _seed(version, block)) & 0xFFFF != fields[6]:
+    segment, offset, length, crc, slot, lead, check = _EXTENT.unpack(value)
+    if crc32c(value[:-2], _seed(version, block)) & 0xFFFF != check:
         return None
-    extent: Extent = _new_extent(Extent, fields[:6])
+    extent: Extent = _new_extent(Extent, (segment, offset, length, crc, slot, lead * LEAD_UNIT))
     return extent

@@ -81,7 +81,7 @@ def keep(
     left = int(segment_bytes * PINNED_SHARE_MAX)
     chosen: list[Candidate] = []
     for candidate in sorted((c for c in found if c.pinned), key=lambda c: -c.extent.offset):
-        left -= candidate.extent.lead + candidate.extent.length
+        left -= candidate.extent.taken
         if left < 0:
             break
         chosen.append(candidate)

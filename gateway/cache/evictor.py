@@ -29,7 +29,7 @@ from gateway.cache.eviction import Candidate, Victim, keep
 from gateway.cache.index import Content, Index
 from gateway.cache.layout import FileLock
 from gateway.cache.record import Header, decode_header, decode_meta
-from gateway.cache.segment import WRITTEN, Segment, Segments
+from gateway.cache.segment import PAGE, WRITTEN, Segment, Segments
 from gateway.cache.writer import IndexWriter
 from gateway.errors import StoreFull
 from gateway.namespace.keeping import PIN
@@ -51,11 +51,13 @@ class _Kept:
 
 def read_record(opened: Segment, extent: Extent) -> tuple[Header, bytes] | None:
     """A record's header and payload when the header, both CRCs and the extent agree."""
-    data = os.pread(opened.fd, extent.lead + extent.length, extent.offset - extent.lead)
-    if len(data) != extent.lead + extent.length:
-        return None
-    header = decode_header(data[: extent.lead], extent.offset - extent.lead, opened.id)
-    payload = data[extent.lead :]
+    start = extent.offset - extent.lead
+    header = decode_header(os.pread(opened.fd, min(extent.lead, PAGE), start), start, opened.id)
+    if (
+        header is None and extent.lead > PAGE
+    ):  # a long meta blob; else behind the first page there is only a hole
+        header = decode_header(os.pread(opened.fd, extent.lead, start), start, opened.id)
+    payload = os.pread(opened.fd, extent.length, extent.offset)
     if (
         header is None
         or header.payload_offset != extent.offset
@@ -154,9 +156,8 @@ class Evictor:
 
     def _keep(self, opened: Segment, victim: Victim) -> None:
         """A disk that takes no more bytes loses what was to be kept, pins included: room is what it needs."""
-        size = os.fstat(opened.fd).st_size
         kept: list[_Kept] = []
-        for candidate in keep(self._candidates(opened), size, everything=victim.mostly_dead):
+        for candidate in keep(self._candidates(opened), opened.taken(), everything=victim.mostly_dead):
             try:
                 found = self._append_again(opened, candidate)
             except (NoRoom, StoreFull, OSError):

@@ -88,6 +88,6 @@ class Rebuilder:
         if size - end > 4096:
             log.warning("cache segment damaged, cut", segment=f"{opened.id:016x}", bytes=size, good=end)
         state = SEALED if adopted else EVICTING
-        row = SegmentRow(state, 0, end + self._segments.acc_bytes)
+        row = SegmentRow(state, 0, min(end, opened.taken()) + self._segments.acc_bytes)
         if self._writer.call(self._changes.scanned, opened.id, row):
             os.ftruncate(opened.fd, end)  # also one that goes: its row counts no more than that from now on

@@ -33,6 +33,13 @@ CHECKED, WRITTEN, FREQUENCY = 0x80, 0x40, 0x03
 _BYTES_PER_SLOT: Final = 1024  # a segment is sealed early when its records are smaller than that on average
 _SLOTS_MAX: Final = 1 << 16  # the index keeps slots as u16
 _POPULATE_STEP: Final = 256 << 10
+PAGE: Final = 4096
+
+
+def taken(file: os.stat_result) -> int:
+    """Bytes of disk of a segment file, which has holes (`record.py`). A page more is for the map of a file with holes,
+    which some file systems make late."""
+    return min(file.st_size, file.st_blocks * 512 + PAGE)
 
 
 def slots_of(segment_bytes: int) -> int:
@@ -54,6 +61,10 @@ class Segment:
 
     def __del__(self) -> None:
         os.close(self.fd)
+
+    def taken(self) -> int:
+        """Bytes of disk."""
+        return taken(os.fstat(self.fd))
 
     def resident(self, offset: int, length: int) -> bool:
         return self._resident(self.fd, offset, length)

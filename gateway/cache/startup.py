@@ -56,7 +56,7 @@ from gateway.cache.layout import (
     segments_dir,
 )
 from gateway.cache.record import FORMAT as RECORD_FORMAT
-from gateway.cache.segment import Segments, slots_of
+from gateway.cache.segment import Segments, slots_of, taken
 from gateway.cache.shared import SharedPage
 from gateway.cache.writer import IndexWriter
 
@@ -99,7 +99,7 @@ def _seal(segment: int, segments: Segments, changes: Changes, writer: IndexWrite
         return
     end = writer.call(changes.last_record_end, segment)
     os.ftruncate(opened.fd, min(end, os.fstat(opened.fd).st_size))
-    writer.call(changes.seal, segment, end + segments.acc_bytes)
+    writer.call(changes.seal, segment, opened.taken() + segments.acc_bytes)
     segments.forget(segment)
 
 
@@ -238,11 +238,11 @@ def _clear_volatile(root: Path) -> None:
 
 
 def _segments_found(root: Path) -> dict[int, int]:
-    """Id → size of every segment file."""
+    """Id → bytes of disk of every segment file."""
     found = {}
     for entry in os.scandir(segments_dir(root)):
         try:
-            found[int(entry.name.removesuffix(".seg"), 16)] = entry.stat().st_size
+            found[int(entry.name.removesuffix(".seg"), 16)] = taken(entry.stat())
         except ValueError:
             log.warning("foreign file in the cache directory, left alone", name=entry.name)
     return found

@@ -147,7 +147,7 @@ class TagChanges(EntryChanges):
 
     def let_go(self, txn: Any, extent: Extent) -> None:
         """A block's bytes will not be found any more; its segment will be evicted the sooner."""
-        add_number(txn, self.index.meta, dead_sum(extent.segment), extent.lead + extent.length)
+        add_number(txn, self.index.meta, dead_sum(extent.segment), extent.taken)
 
     def drop_at(self, txn: Any, place: Place) -> int:
         """Drops a block that is good, with its entry when it was the last. Its bytes; 0 when it was gone."""

@@ -23,11 +23,11 @@ from gateway.cache.index import (
     tag_sum,
 )
 from gateway.cache.store import Store
-from gateway.cache.tags import pins_sum
+from gateway.cache.tags import PINS_SHARE, pins_sum
 from gateway.errors import StoreFull
 from gateway.namespace.keeping import PIN
 
-from .harness import disk_bytes
+from .harness import disk_bytes, taken
 
 _BLOCK = struct.Struct(">QI")
 
@@ -53,6 +53,7 @@ async def settle(store: Store) -> None:
     """Waits until background evictions and postponed changes have ended."""
     filler = store._filler
     await asyncio.sleep(0)  # what was spawned begins
+    await store._sweeps.run(lambda: None)
     while True:
         await filler._threads.run(lambda: None)  # it has one thread: what came before has ended
         if (task := filler._room_task) is None or task.done():
@@ -83,7 +84,7 @@ def audit(store: Store) -> None:
     for segment, row in rows.items():
         if row.state in (SEALED, UNSCANNED):
             path = store._segments.path(segment)
-            assert path.stat().st_size + store._segments.acc_bytes <= row.bytes, (row, path.stat().st_size)
+            assert taken(path) + store._segments.acc_bytes <= row.bytes, (row, path.stat())
     assert disk_bytes(store.directory) <= store.capacity
 
 
@@ -117,6 +118,7 @@ def _audit_tags(store: Store, blocks: dict[tuple[int, int], Extent]) -> None:
         assert count <= segments[int.from_bytes(name[4:], "big")].bytes
     for tag, quota in changes.keeping.quotas.items():
         assert carried[tag] <= quota.bytes
+    assert carried[PIN] <= PINS_SHARE * store.capacity
 
 
 def _audit_entries(store: Store, txn: Any, with_blocks: set[int]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gateway.cache.record import HEADER_SIZE, decode_header
 from gateway.cache.store import Extent
 
 BLOCK = 32 << 10
@@ -68,12 +69,19 @@ class Disk:
         return self._real(fd, [data], offset)
 
 
-def record_of(path: Path, extent: Extent) -> bytes:
+def front_of(path: Path, extent: Extent) -> int:
+    """Length of a record's header and meta blob; behind them the way to the payload says nothing."""
+    start = extent.offset - extent.lead
+    header = decode_header(path.read_bytes()[start:], start, int(path.stem, 16))
+    return extent.lead if header is None else HEADER_SIZE + len(header.meta)
+
+
+def record_of(path: Path, extent: Extent, front: int) -> bytes:
     """All of a record that says anything: three bytes behind the state are free."""
     if not path.exists():
         return b""
-    data = path.read_bytes()[extent.offset - extent.lead : extent.offset + extent.length]
-    return data[:5] + data[8:]
+    data, start = path.read_bytes(), extent.offset - extent.lead
+    return data[start : start + 5] + data[start + 8 : start + front] + data[extent.offset :][: extent.length]
 
 
 def flip(path: Path, at: int) -> None:
@@ -85,7 +93,7 @@ def flip(path: Path, at: int) -> None:
             file.write(bytes([byte[0] ^ 0x10]))
 
 
-def damage_segment(path: Path, how: str, at: int, end: int) -> None:
+def damage_segment(path: Path, how: str, at: int, extent: Extent) -> None:
     if not path.exists():
         return
     if how == "flip":
@@ -94,7 +102,8 @@ def damage_segment(path: Path, how: str, at: int, end: int) -> None:
         os.truncate(path, min(at, path.stat().st_size))
     elif how == "gone":
         path.unlink()
-    else:  # pages that never reached the disk before a power cut
+    else:  # pages that never reached the disk before a power cut, of the header or of the payload
+        end = extent.offset + (0 if at < extent.offset else extent.length)
         with path.open("r+b") as file:
             file.seek(at)
-            file.write(bytes(end - at))
+            file.write(bytes(end - at if at >= extent.offset else min(end - at, HEADER_SIZE)))

@@ -1,4 +1,4 @@
-"""The store against a plain dictionary: random reads, fills, writes, evictions, faults, deaths and restarts.
+"""The store against a plain dictionary: random reads, fills, writes, evictions, rules, faults, deaths and restarts.
 
 The dictionary is the origin. What a read may see: a version that the origin had at or after the last `forget` of
 its key; where the entry says that it has to be validated, only what the origin has now. Whatever happens, no byte
@@ -38,15 +38,25 @@ from structlog.testing import capture_logs
 from gateway.cache.startup import Prepared, prepare
 from gateway.cache.store import ABSENT, Entry, Pending, Store, Superseded
 from gateway.errors import StoreFull
+from gateway.namespace.keeping import NO_RULES, PIN, Keeping
+from gateway.namespace.mounts import Mount, Mounts
+from gateway.namespace.rules import Rule, Rules
 
 from .audit import audit, blocks_of, die, entries_of, settle
 from .harness import open_store
-from .origin_model import BLOCK, Answer, Disk, Known, Object, damage_segment, flip, record_of
+from .origin_model import BLOCK, Answer, Disk, Known, Object, damage_segment, flip, front_of, record_of
 
 T = TypeVar("T")
 SHAPE: dict[str, Any] = {"capacity": 4 << 20, "segment_size": 256 << 20, "block_size": BLOCK, "workers": 1}
 KEYS = [b"o\0b/one", b"o\0b/one/two", b"p\0b/one", b"o\0b/" + b"l" * 900, b"o\0b/" + b"l" * 899 + b"m"]
 SIZES = [1, 100, BLOCK, BLOCK + 1, 3 * BLOCK, 4 * BLOCK - 7]
+MOUNTS = Mounts([Mount.parse("b", "o", "b"), Mount.parse("c", "p", "b"), Mount.parse("d/e", "o", "b/one")])
+KEEPINGS = [
+    NO_RULES,
+    Keeping(MOUNTS, Rules([Rule("b/**", pin=True), Rule("c/**", quota=2 * BLOCK)])),
+    Keeping(MOUNTS, Rules([Rule("d/**", quota=3 * BLOCK), Rule("**", quota=5 * BLOCK, pin=True)])),
+    Keeping(MOUNTS, Rules([Rule("b/l*", pin=True, ttl_s=100.0), Rule("b/one/**", quota=BLOCK)])),
+]
 keys = st.sampled_from(KEYS)
 blocks = st.integers(0, 3)
 # Which of so many. No choice depends on what there is, which threads may make differ: hypothesis insists that what
@@ -67,11 +77,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.patches: list[Any] = [
             mock.patch("os.pwritev", self.disk.pwritev),
             mock.patch("gateway.cache.startup.boot_id", self._boot_id),
+            # Blocks are small here; some of them lie as large ones do.
+            mock.patch("gateway.cache.record.LARGE_BYTES", BLOCK),
+            mock.patch("gateway.cache.record.PAYLOAD_ALIGN", BLOCK // 2),
         ]
         for patch in self.patches:
             patch.start()
         self.serial = itertools.count(1)
         self.origin = {key: Known() for key in KEYS}
+        self.keeping = NO_RULES
         self._forget_process()
 
     def _boot_id(self) -> str:
@@ -92,6 +106,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _open(self) -> None:
         self.prepared: Prepared = prepare(self.directory, **SHAPE, workers_wait_s=0.2)
         self.store: Store = open_store(self.directory, **SHAPE)
+        self.store.apply(self.keeping)
 
     def _go_on(self) -> None:
         async def go() -> None:
@@ -293,6 +308,32 @@ class StoreMachine(RuleBasedStateMachine):
             for block in range(4):
                 self.read(key, block)
 
+    # --- rules of the config: pins, quotas, times
+
+    @rule(keeping=st.sampled_from(KEEPINGS), sweep=st.booleans())
+    def reload(self, keeping: Keeping, sweep: bool) -> None:
+        self.keeping = keeping
+        self.store.apply(keeping)
+        if sweep:
+            self.sweep()
+
+    @rule()
+    def sweep(self) -> None:
+        """Afterwards every block carries the tags that its rules want, but for pins beyond their bound."""
+        store = self.store
+        store.bounds.tell()  # as every second: the index may have refused to hear it
+        self.run(settle(store))
+        self.run(store._sweeps.run(store._sweeper.step))
+        self.run(settle(store))
+        assert not store._sweeper.due() or self.keeping.fingerprint or self.keeping.has_ttl
+        with store._index.env.begin() as txn:
+            for extent in blocks_of(store).values():
+                found = store._changes.live(txn, (extent.segment, extent.slot))
+                assert found is not None
+                wanted = store._changes.wanted(txn, found[0])
+                assert [t for t in wanted if t != PIN] == [t for t in found[0].tags if t != PIN]
+                assert PIN in wanted or PIN not in found[0].tags
+
     # --- faults
 
     @rule(room=st.integers(0, 100_000), count=st.integers(1, 6))
@@ -356,10 +397,12 @@ class StoreMachine(RuleBasedStateMachine):
         (version, block), extent = committed[pick % len(committed)]
         path = self.store._segments.path(extent.segment)
         self._stop(clean)
-        before = record_of(path, extent)
-        at = extent.offset - extent.lead + place % (extent.lead + extent.length)
-        damage_segment(path, how, at, extent.offset + extent.length)
-        damaged = record_of(path, extent) != before
+        front = front_of(path, extent)
+        before = record_of(path, extent, front)
+        place %= front + extent.length
+        at = place + extent.offset - (extent.lead if place < front else front)
+        damage_segment(path, how, at, extent)
+        damaged = record_of(path, extent, front) != before
         self._open()
         self._go_on()
         found = self.store.block(version, block)

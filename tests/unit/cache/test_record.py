@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.cache.entry import (
     ABSENT,
+    LEAD_UNIT,
     OBJECT,
     TOMBSTONE,
     Entry,
@@ -28,6 +29,7 @@ from gateway.cache.record import (
     decode_meta,
     encode_header,
     encode_meta,
+    payload_at,
     record_end,
     walk,
 )
@@ -51,7 +53,15 @@ entries = st.builds(
     u32,
     u64,
 )
-extents = st.builds(Extent, u64, u32, u32, u32, st.integers(0, 65535), st.integers(0, 65535))
+extents = st.builds(
+    Extent,
+    u64,
+    u32,
+    u32,
+    u32,
+    st.integers(0, 65535),
+    st.integers(0, 65535).map(lambda units: units * LEAD_UNIT),
+)
 
 
 def record(segment: int, slot: int, data: bytes, state: int = VALID, key: bytes = b"o\0b/k") -> bytes:
@@ -66,7 +76,8 @@ def record(segment: int, slot: int, data: bytes, state: int = VALID, key: bytes 
         version=9,
         segment=segment,
     )
-    return (header + data).ljust(record_end(0, len(meta), len(data)), b"\0")
+    front = header.ljust(payload_at(0, len(meta), len(data)), b"\0")
+    return (front + data).ljust(record_end(0, len(meta), len(data)), b"\0")
 
 
 @given(entries)
