@@ -4,7 +4,8 @@ From each worker's own report (`WorkerApp.status()`) these keys are used, all of
 
     connections  int
     cache        {"blocks": int, "objects": int, …}     alike in every worker: the first one's is shown
-    origins      {name: {"in_flight": int, "concurrency": int, "state": "ok" | …}}     added up
+    origins      {name: {"in_flight": int, "concurrency": int, "state": "ok" | …}}     added up; states that are not
+                 ok are all named: throttled, unreachable (`origins/health.py`), budget (spent, and cold reads refused)
 """
 
 from __future__ import annotations
@@ -57,6 +58,10 @@ def status(config: Config, facts: NodeFacts, merged: Merged) -> dict[str, Any]:
         "cache": _cache(merged, facts.workers),
         "origins": [_origin(origin, merged, facts.workers) for origin in config.origins],
         "mounts": mounts(config),
+        "egress_spent": {
+            "bytes": sum(n for labels, n in merged.series("origin_bytes").items() if labels[1] == "in"),
+            "dollars": round(merged.total("egress_dollars"), 6),
+        },
         "egress_saved": {
             "bytes": merged.total("egress_saved_bytes"),
             "dollars": round(merged.total("egress_saved_dollars"), 6),
@@ -159,8 +164,23 @@ def _origin(origin: OriginConfig, merged: Merged, workers: Iterable[WorkerFacts]
         "concurrency": sum(report.get("concurrency", 0) for report in reports),
         "bytes_in": merged.total("origin_bytes", name, "in"),
         "bytes_out": merged.total("origin_bytes", name, "out"),
+        "request_limit": origin.request_limit or None,
+        "egress_dollars": round(merged.total("egress_dollars", name), 6),
         "egress_saved_bytes": merged.total("egress_saved_bytes", name),
         "egress_saved_dollars": round(merged.total("egress_saved_dollars", name), 6),
+        "month": _month(origin, merged),
+    }
+
+
+def _month(origin: OriginConfig, merged: Merged) -> dict[str, Any] | None:
+    """This calendar month's egress (UTC), by the ledger; null for an origin whose egress has no price."""
+    if not origin.egress_price_per_gib:
+        return None
+    return {
+        "dollars": round(merged.total("egress_month_dollars", origin.name), 6),
+        "budget_dollars": origin.budget or None,
+        "budget_action": origin.budget_action if origin.budget else None,
+        "exceeded": bool(merged.total("egress_budget_exceeded", origin.name)),
     }
 
 

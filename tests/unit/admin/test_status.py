@@ -13,7 +13,15 @@ from gateway.telemetry.metrics import Metrics
 CONFIG = Config(
     node=Node(name="gw-0", workers=2),
     origins=(
-        OriginConfig(name="aws", type="s3", endpoint="https://key:secret@s3.example/"),
+        OriginConfig(
+            name="aws",
+            type="s3",
+            endpoint="https://key:secret@s3.example/",
+            egress_price_per_gib=0.1,
+            budget=5,
+            budget_action="refuse",
+            request_limit=100,
+        ),
         OriginConfig(name="nas", type="file", root="/mnt/nas"),
     ),
     mounts=(MountConfig(path="data", origin="aws", remote="lake", read_only=True),),
@@ -32,8 +40,12 @@ def counted() -> NodeMetrics:
     for code, count in (("206", 5), ("503", 2), ("429", 1), ("500", 3), ("error", 4)):
         metrics.add("origin_requests", count, "aws", "get", code)
     metrics.add("origin_bytes", 40, "aws", "in")
+    metrics.add("origin_bytes", 7, "aws", "out")
+    metrics.add("egress_dollars", 0.25, "aws")
     metrics.add("egress_saved_bytes", 60, "aws")
     metrics.add("egress_saved_dollars", 0.5, "aws")
+    node.own.set("egress_month_dollars", 6.5, "aws")
+    node.own.set("egress_budget_exceeded", 1, "aws")
     metrics.set("cache_bytes", 1000)
     metrics.set("cache_capacity_bytes", 4000)
     node.update(0, metrics.snapshot())
@@ -71,6 +83,7 @@ def test_requests_and_reads() -> None:
         "index_broken": False,
     }
     assert said["egress_saved"] == {"bytes": 60, "dollars": 0.5}
+    assert said["egress_spent"] == {"bytes": 40, "dollars": 0.25}
 
 
 def test_origins_add_up_over_workers() -> None:
@@ -86,10 +99,14 @@ def test_origins_add_up_over_workers() -> None:
         "in_flight": 4,
         "concurrency": 10,
         "bytes_in": 40,
-        "bytes_out": 0,
+        "bytes_out": 7,
+        "request_limit": 100,
+        "egress_dollars": 0.25,
         "egress_saved_bytes": 60,
         "egress_saved_dollars": 0.5,
+        "month": {"dollars": 6.5, "budget_dollars": 5, "budget_action": "refuse", "exceeded": True},
     }
+    assert (nas["month"], nas["request_limit"]) == (None, None)
     assert (nas["endpoint"], nas["state"], nas["requests"]) == ("/mnt/nas", "ok", 0)
 
 
