@@ -51,6 +51,8 @@ def shown(key: str, value: Any) -> str:
             return human_bytes(value)
         if key.endswith(("_seconds", "_s")):
             return human_seconds(value)
+        if key == "dollars" or key.endswith("_dollars"):
+            return f"${value:,.2f}"
         return str(value) if key.endswith("pid") else f"{round(value, 4):,}"
     return "".join(char if char.isprintable() else "?" for char in str(value))  # one line, no escape codes
 
@@ -77,6 +79,7 @@ def human_seconds(seconds: float) -> str:
 def _print_tables(status: Mapping[str, Any]) -> None:
     """One table of single values, then one for each list of tables."""
     from rich.console import Console
+    from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text  # plain cells: what looks like markup in them is none
 
@@ -101,6 +104,20 @@ def _print_tables(status: Mapping[str, Any]) -> None:
             table.add_row(*map(Text, line))
         console.print()
         console.print(table)
+    for name, spent, budget in budgets(status):
+        console.print()
+        console.print(Text(f"{name}: {shown('dollars', spent)} of {shown('dollars', budget)} this month"))
+        console.print(
+            ProgressBar(budget, min(spent, budget), 60, complete_style="red" if spent >= budget else "green")
+        )
+
+
+def budgets(status: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
+    """(origin, spent, budget) in dollars, of the origins that have one."""
+    for origin in status.get("origins", ()):
+        month = origin.get("month") or {}
+        if month.get("budget_dollars"):
+            yield shown("name", origin.get("name")), month["dollars"], month["budget_dollars"]
 
 
 def _is_rows(value: Any) -> bool:

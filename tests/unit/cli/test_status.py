@@ -26,7 +26,10 @@ STATUS = {
     "cache": {"used_bytes": 3 * 2**30, "capacity_bytes": 2**40, "blocks": 12345},
     "workers": [{"slot": 0, "pid": 12345, "requests": 1000}, {"slot": 1, "pid": 12346, "requests": 0}],
     "origins": [
-        {"name": "lake", "bytes_in": 2**20, **{f"figure_{n}": n for n in range(9)}, "ratio": 0.123456}
+        {"name": "lake", "bytes_in": 2**20, **{f"figure_{n}": n for n in range(9)}, "ratio": 0.123456},
+        {"name": "aws", "month": {"dollars": 1234.5, "budget_dollars": 2000.0, "exceeded": False}},
+        {"name": "gcs", "month": {"dollars": 3.0, "budget_dollars": None, "exceeded": False}},
+        {"name": "nas", "month": None},
     ],
     "nothing": None,
     "odd": "[red]\x1b[2Jx",
@@ -72,6 +75,8 @@ def test_plain_lines_when_nobody_looks(node: str) -> None:
         "cache.blocks: 12,345",
     ]
     assert "workers[1].pid: 12346" in out.splitlines()
+    assert "origins[1].month.dollars: $1,234.50" in out.splitlines()
+    assert "origins[3].month: -" in out.splitlines()
     assert "\x1b" not in out
 
 
@@ -99,6 +104,8 @@ def test_tables_on_a_terminal(node: str) -> None:
     assert "12346" in text
     assert any(line.split() == ["bytes", "in", "1.0", "MiB"] for line in text.splitlines())
     assert any(line.split() == ["ratio", "0.1235"] for line in text.splitlines())
+    assert text.count(" this month") == 1
+    assert "aws: $1,234.50 of $2,000.00 this month" in text
     assert "[red]?[2Jx" in text  # neither markup nor escape codes of the answer reach the terminal
 
 
