@@ -145,10 +145,14 @@ class _Chain:
 
     def _fetch(self) -> Token:
         import google.auth
+        from google.auth.credentials import with_scopes_if_required
         from google.auth.transport.requests import Request
 
         if self._found is None:
-            self._found, _ = google.auth.default(scopes=[SCOPE])
+            # With scopes, `default` would ask Google for the project's name, of which there is no need here.
+            found, _ = google.auth.default()
+            scoped: Any = with_scopes_if_required
+            self._found = scoped(found, [SCOPE])
         request = Request()
         try:
             self._found.refresh(request)
