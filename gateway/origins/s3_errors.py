@@ -129,7 +129,7 @@ def _details(body: bytes) -> dict[str, str]:
     if not body.strip():
         return {}
     try:
-        root = s3_xml.parse(body)
+        root = s3_xml.parse(body, own_key=True)
     except Unreachable:
         return {}
     if s3_xml.local(root) == "ErrorResponse":  # IAM-style, as some stores wrap it

@@ -14,6 +14,7 @@ holes or without an end.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from gateway.errors import Refused, Unreachable, Unsupported
@@ -28,6 +29,7 @@ from gateway.model import (
 )
 from gateway.origins import s3_xml
 from gateway.origins.s3_client import Client
+from gateway.origins.s3_contents import Contents
 from gateway.origins.s3_http import Call
 from gateway.s3.address import KEY_BYTES_MAX
 from gateway.s3.signer import encode_query
@@ -65,8 +67,9 @@ async def _ask(
     query = [("list-type", "2"), ("encoding-type", "url"), ("max-keys", str(max_keys)), ("prefix", prefix)]
     query += [(name, v) for name, v in (("delimiter", delimiter), ("start-after", after)) if v]
     call = Call("list", "GET", bucket, query=encode_query(query))
-    root, _ = await client.document(call, "ListBucket")
-    return _page(root, start_after, passed)
+    contents = Contents()
+    root, _ = await client.document(call, "ListBucket", parse=contents.parse)
+    return _page(root, contents, start_after, passed)
 
 
 async def _grouped_here(
@@ -106,40 +109,40 @@ def passed_group(prefix: str, delimiter: str, start_after: str) -> str | None:
     return None if at < 0 else start_after[: at + len(delimiter)]
 
 
-def _page(root: Element, start_after: str, passed: str | None) -> ListPage:
+def _page(root: Element, contents: Contents, start_after: str, passed: str | None) -> ListPage:
     found = s3_xml.fields(root)
     decode = s3_xml.decoder(found.get("EncodingType", "").strip())
     more = found.get("IsTruncated", "").strip() == "true"
-    entries = _ordered([_entry(node, decode) for node in s3_xml.children(root, "Contents")], _key, more)
+    listed = contents.entries(decode)
+    if listed is None:
+        listed = [_entry(node, decode) for node in s3_xml.children(root, "Contents")]
+    entries = _ordered(listed, itemgetter(0), more)
     groups = _ordered(prefixes(root, decode), str, more)
-    after = start_after.encode()
-    kept = tuple(entry for entry in entries if entry.key.encode() > after)
+    if entries and entries[0].key <= start_after:
+        entries = [entry for entry in entries if entry.key > start_after]
     shown = tuple(group for group in groups if group != passed and not _is_before(group, start_after))
     if not more:
-        return ListPage(kept, shown)
-    ends = [*(entry.key for entry in kept[-1:]), *shown[-1:]]
+        return ListPage(tuple(entries), shown)
+    ends = [*(entry.key for entry in entries[-1:]), *shown[-1:]]
     if not ends:
         raise Unreachable("The origin's listing does not get on.")
-    return ListPage(kept, shown, max(ends, key=str.encode))
+    return ListPage(tuple(entries), shown, max(ends))
 
 
 def _ordered(items: Sequence[T], key_of: Callable[[T], str], more: bool) -> Sequence[T]:
-    """In byte order. A store with another order has keys on later pages that belong before the last one of this
-    page: asked for what comes after it, they would silently be missing. Raises Unsupported."""
-    keys = [key_of(item).encode() for item in items]
-    if all(map(bytes.__le__, keys, keys[1:])):
+    """In byte order, which is that of code points. A store with another order has keys on later pages that belong
+    before the last one of this page: asked for what comes after it, they would silently be missing. Raises
+    Unsupported."""
+    keys = list(map(key_of, items))
+    if all(map(str.__le__, keys, keys[1:])):
         return items
     if more:
         raise Unsupported("This origin does not list in byte order; its pages cannot be put together.")
-    return sorted(items, key=lambda item: key_of(item).encode())
-
-
-def _key(entry: ListEntry) -> str:
-    return entry.key
+    return sorted(items, key=key_of)
 
 
 def _is_before(group: str, start_after: str) -> bool:
-    return group.encode() <= start_after.encode() and not start_after.startswith(group)
+    return group <= start_after and not start_after.startswith(group)
 
 
 def _entry(node: Element, decode: Callable[[str], str]) -> ListEntry:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from gateway.model import ListEntry, ListPage, ObjectMeta, PartPage, UploadPage, VersionEntry, VersionPage
 from gateway.s3.errors import S3Error
@@ -15,6 +17,8 @@ from gateway.s3.xml_write import checksum_elements, document, element, iso_time,
 # A key of 1,024 bytes in base64, with its version byte.
 TOKEN_CHARACTERS_MAX = 1400
 _TOKEN_VERSION = b"1"
+# Text that is the same percent-encoded.
+_UNRESERVED: Final = re.compile(r"[A-Za-z0-9/._~-]*")
 
 
 def encode_token(next_after: str) -> str:
@@ -45,7 +49,9 @@ class KeyText:
         self.url = encoding_type == "url"
 
     def __call__(self, text: str) -> str:
-        return uri_encode(text) if self.url else xml_escape(text)
+        if not self.url:
+            return xml_escape(text)
+        return text if _UNRESERVED.fullmatch(text) else uri_encode(text)
 
     def element(self, name: str, text: str | None) -> str:
         return "" if text is None else f"<{name}>{self(text)}</{name}>"
@@ -124,20 +130,33 @@ def list_objects_v1(
 
 
 def _contents(entries: Iterable[ListEntry], text: KeyText, owner_id: str | None, owners: bool) -> str:
+    """A thousand a page: what can be said of many entries is said once."""
     parts = []
-    for entry in entries:
-        extra = ""
-        if entry.checksum_algorithms:
-            extra = "".join([element("ChecksumAlgorithm", name) for name in entry.checksum_algorithms])
-        if entry.checksum_type:
-            extra += element("ChecksumType", entry.checksum_type)
-        whose = owner(entry.owner_id or owner_id or "") if owners else ""
+    tails: dict[tuple[str | None, str], str] = {}
+    sums: dict[tuple[tuple[str, ...], str | None], str] = {}
+    for key, size, etag, modified, storage_class, algorithms, kind, whose in entries:
+        tail = tails.get((whose, storage_class))
+        if tail is None:
+            shown = owner(whose or owner_id or "") if owners else ""
+            tail = f"{shown}<StorageClass>{xml_escape(storage_class)}</StorageClass></Contents>"
+            tails[whose, storage_class] = tail
+        extra = sums.get((algorithms, kind))
+        if extra is None:
+            extra = "".join([element("ChecksumAlgorithm", name) for name in algorithms])
+            extra += element("ChecksumType", kind or None)
+            sums[algorithms, kind] = extra
         parts.append(
-            f"<Contents><Key>{text(entry.key)}</Key><LastModified>{iso_time(entry.last_modified)}</LastModified>"
-            f"<ETag>{xml_escape(entry.etag)}</ETag>{extra}<Size>{entry.size}</Size>{whose}"
-            f"<StorageClass>{xml_escape(entry.storage_class)}</StorageClass></Contents>"
+            f"<Contents><Key>{text(key)}</Key><LastModified>{iso_time(modified)}</LastModified>"
+            f"<ETag>{_etag(etag)}</ETag>{extra}<Size>{size}</Size>{tail}"
         )
     return "".join(parts)
+
+
+def _etag(etag: str) -> str:
+    inner = etag[1:-1]
+    if inner.replace("-", "").isalnum() and etag[0] == '"' == etag[-1]:
+        return f"&quot;{inner}&quot;"
+    return xml_escape(etag)
 
 
 def list_versions(

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Final
 
 from gateway.model import BucketEntry
 from gateway.s3.checksums import HEADER_PREFIX
 from gateway.s3.text import xml_bytes, xml_escape
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_MINUTES: Final = [f"{minute // 60:02d}:{minute % 60:02d}" for minute in range(24 * 60)]
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
@@ -36,7 +39,14 @@ def element(name: str, value: str | int | bool | None) -> str:
 def iso_time(seconds: float) -> str:
     """`2026-01-01T00:00:00.000Z`, the only form S3 uses in XML."""
     whole, milli = divmod(round(seconds * 1000), 1000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{milli:03d}Z"
+    day, second = divmod(whole, 86_400)
+    minute, second = divmod(second, 60)
+    return f"{_day(day)}T{_MINUTES[minute]}:{second:02d}.{milli:03d}Z"
+
+
+@lru_cache(1024)  # the objects of a page were written on a few days
+def _day(number: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(number * 86_400))
 
 
 def checksum_elements(checksums: Mapping[str, str], with_type: bool = True) -> str:
