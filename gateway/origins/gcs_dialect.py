@@ -3,6 +3,7 @@ mixes both. Calls are signed with an HMAC key (GOOG4-HMAC-SHA256) or carry an OA
 
     out   x-amz-meta-*, x-amz-acl, x-amz-copy-source*, …   → x-goog-…
           x-amz-checksum-*                                  left out: the gateway has verified them
+          expires                                           kept as metadata: Google has no such header
           what has no counterpart (tags, object locks, …)   refused, never dropped silently
     in    x-goog-meta-*       → x-amz-meta-*
           x-goog-generation   → x-amz-version-id            every object has one, versioned bucket or not
@@ -37,6 +38,7 @@ _OF_OBJECTS: Final = {**UNSIGNED_HEADERS, "accept-encoding": "gzip"}
 _OBJECT_OPS: Final = frozenset({"get", "head", "forward"})
 
 _META: Final = ("x-amz-meta-", "x-goog-meta-")
+_EXPIRES: Final = "x-goog-meta-gateway-expires"
 _RENAMED: Final = {
     "x-amz-acl": "x-goog-acl",
     "x-amz-metadata-directive": "x-goog-metadata-directive",
@@ -109,11 +111,9 @@ def outgoing(headers: Mapping[str, str]) -> dict[str, str]:
     sent: dict[str, str] = {}
     for name, value in headers.items():
         if not name.startswith("x-amz-"):
-            if name == "expires":
-                raise Unsupported("Google Cloud Storage does not store Expires; use Cache-Control.")
-            sent[name] = value
+            sent[_EXPIRES if name == "expires" else name] = value
         elif name.startswith(_META[0]):
-            sent[_META[1] + name[len(_META[0]) :]] = value
+            sent[_meta_name(name)] = value
         elif (renamed := _RENAMED.get(name)) is not None:
             sent[renamed] = value
         elif name == "x-amz-storage-class":
@@ -121,6 +121,13 @@ def outgoing(headers: Mapping[str, str]) -> dict[str, str]:
         elif not _means_nothing(name, value):
             raise Unsupported(f"Google Cloud Storage has nothing like {name}.")
     return sent
+
+
+def _meta_name(name: str) -> str:
+    renamed = _META[1] + name[len(_META[0]) :]
+    if renamed == _EXPIRES:
+        raise Unsupported(f"This origin keeps Expires as {name}: it cannot be set by that name.")
+    return renamed
 
 
 def _class_of(name: str) -> str:
@@ -144,6 +151,8 @@ def incoming(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not name.startswith("x-goog-"):
             found[name] = value
+        elif name == _EXPIRES:
+            found["expires"] = value
         elif name.startswith(_META[1]):
             found[_META[0] + name[len(_META[1]) :]] = value
         elif name == "x-goog-generation":

@@ -64,12 +64,20 @@ def test_requests_say_everything_in_googles_names() -> None:
         ("x-amz-website-redirect-location", "/x"),
         ("x-amz-grant-read", "id=1"),
         ("x-amz-request-payer", "requester"),
-        ("expires", "Thu, 01 Jan 2026 00:00:00 GMT"),
     ],
 )
 def test_what_google_has_no_word_for_is_refused_and_not_dropped(name: str, value: str) -> None:
     with pytest.raises(Unsupported, match=r"Google Cloud Storage .*\."):
         outgoing({name: value})
+
+
+def test_expires_is_kept_as_metadata_that_no_client_sees_or_sets() -> None:
+    date = "Thu, 01 Jan 2032 00:00:00 GMT"
+    sent = outgoing({"expires": date, "x-amz-meta-expires": "other"})
+    assert sent.keys() == {"x-goog-meta-gateway-expires", "x-goog-meta-expires"}
+    assert incoming(sent) == {"expires": date, "x-amz-meta-expires": "other"}
+    with pytest.raises(Unsupported):
+        outgoing({"x-amz-meta-gateway-expires": date})
 
 
 @pytest.mark.parametrize(
