@@ -3,8 +3,8 @@ a lock does in each step what is due.
 
     counting   after the rules changed or the index was rebuilt, every block is given its tags (`tags.py`)
     bounds     a quota that was lowered, pins that have less room than before: brought down in small steps
-    pins       blocks of versions that are not current any more lose theirs
     times      blocks whose `ttl` is over are dropped. Reads never wait for this: they look at the entry themselves
+    pins       blocks of versions that are not current any more lose theirs
     space      segments in which nothing is left are removed, without waiting until somebody needs the room
 
 Blocks, in a thread of its own; small read transactions that decide, small changes that act and look again, and a pause
@@ -79,8 +79,8 @@ class Sweeper:
         try:
             self._count(keeping)
             self._bound(keeping)
-            self._release_pins(keeping)
             self._look(keeping)
+            self._release_pins(keeping)
             if self._anything_empty():
                 self._clear_empty()
         except (StoreFull, lmdb.Error) as error:

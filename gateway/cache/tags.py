@@ -235,8 +235,10 @@ class TagChanges(EntryChanges):
     # --- the sweeper's steps
 
     def set_policy(self, txn: Any, fingerprint: int) -> None:
+        """Also for rules by which all was counted once: others may have held, and tagged, in between."""
         if read_number(txn, self.index.meta, b"policy") != fingerprint:
             write_number(txn, self.index.meta, b"policy", fingerprint)
+            write_number(txn, self.index.meta, b"counted", UNSURE)
 
     def retag_all(self, txn: Any, places: list[Place], keeping: Keeping) -> None:
         """Gives blocks the tags that `keeping` wants for them, unless other rules came meanwhile. Where a quota is

@@ -1,0 +1,146 @@
+"""The rule keys that say how objects are kept, each at work in a whole node: two workers, stock boto3, and the node's
+own figures for what came from the origin."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import targets
+from tests.gateway_process import Gateway
+from tests.processes import wait_for
+
+KIB, MIB = 1 << 10, 1 << 20
+BLOCK = 64 * KIB
+TTL_S = 3.0
+RULES = [
+    {"match": "alias/**", "pin": True, "consistency": "immutable"},  # shows what data/pin holds
+    {"match": "data/bounded/**", "quota": "4MiB", "consistency": "immutable"},
+    {"match": "data/brief/**", "ttl": f"{TTL_S:.0f}s", "consistency": "immutable"},
+    {"match": "data/steps/**", "read_ahead": "0"},
+    {"match": "data/**", "consistency": "immutable"},
+]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Gateway]:
+    root = tmp_path / "origin"
+    gateway = targets.gateway_over(
+        tmp_path,
+        targets.file_origin(root),
+        mounts=[
+            {"path": "data", "origin": "lake", "remote": "lake-data"},
+            {"path": "alias", "origin": "lake", "remote": "lake-data/pin"},
+        ],
+        rules=RULES,
+        identities=[],
+        settings={"cache": {"capacity": "64MiB", "block_size": "64KiB"}},
+    )
+    with gateway:
+        yield gateway
+
+
+class Lake:
+    """What lies at the origin."""
+
+    def __init__(self, node: Gateway) -> None:
+        self.root = node.directory / "origin" / "lake-data"
+        self.bodies: dict[str, bytes] = {}
+        self._rng = random.Random(11)
+
+    def put(self, prefix: str, count: int, size: int) -> list[str]:
+        keys = [f"{prefix}/{number}" for number in range(count)]
+        for key in keys:
+            self.bodies[key] = self._rng.randbytes(size)
+            path = self.root / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.bodies[key])
+        return keys
+
+
+def read_all(node: Gateway, lake: Lake, keys: list[str], workers: int = 4) -> None:
+    def some(part: list[str]) -> None:
+        client = node.client()
+        for key in part:
+            assert client.get_object(Bucket="data", Key=key)["Body"].read() == lake.bodies[key], key
+        client.close()
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(some, [keys[number::workers] for number in range(workers)]))
+
+
+def fetched(node: Gateway, requests: int) -> float:
+    """Bytes that came from the origin, once so many requests are counted."""
+    return node.settled_metrics(requests).total("origin_bytes_total", direction="in")
+
+
+def gauge(node: Gateway, name: str, **labels: str) -> float:
+    return node.metrics().total(name, **labels)
+
+
+def test_pinned_objects_survive_a_flood_and_a_kill(node: Gateway) -> None:
+    lake = Lake(node)
+    pinned, flood = lake.put("pin", 40, 256 * KIB), lake.put("flood", 600, 256 * KIB)
+    read_all(node, lake, pinned)
+    wait_for("all of it is pinned", lambda: gauge(node, "pinned_bytes") == 40 * 256 * KIB)
+    read_all(node, lake, flood)
+    assert gauge(node, "evicted_segments_total") > 10
+    before = fetched(node, 640)
+    read_all(node, lake, pinned)
+    assert fetched(node, 680) == before
+    node.kill()
+    node.start()
+    read_all(node, lake, pinned)
+    assert fetched(node, 40) == 0
+    wait_for("it is still pinned", lambda: gauge(node, "pinned_bytes") == 40 * 256 * KIB)
+
+
+def test_a_quota_bounds_one_prefix_and_spares_the_others(node: Gateway) -> None:
+    lake = Lake(node)
+    others, bounded = lake.put("other", 40, 256 * KIB), lake.put("bounded", 400, 256 * KIB)
+    read_all(node, lake, others)
+    for start in range(0, len(bounded), 40):
+        read_all(node, lake, bounded[start : start + 40])
+        assert gauge(node, "quota_bytes", rule="data/bounded/**") <= 4 * MIB
+    assert gauge(node, "quota_bytes", rule="data/bounded/**") > 2 * MIB
+    assert gauge(node, "quota_limit_bytes", rule="data/bounded/**") == 4 * MIB
+    before = fetched(node, 440)
+    read_all(node, lake, others)
+    assert fetched(node, 480) == before
+
+
+def test_an_object_leaves_the_cache_when_its_time_is_over(node: Gateway) -> None:
+    lake = Lake(node)
+    (key,) = lake.put("brief", 1, 300 * KIB)
+    client = node.client()
+
+    def read() -> Mapping[str, Any]:
+        got = client.get_object(Bucket="data", Key=key)
+        return {"body": got["Body"].read(), **got["ResponseMetadata"]["HTTPHeaders"]}
+
+    old = lake.bodies[key]
+    assert read()["body"] == old
+    lake.put("brief", 1, 200 * KIB)
+    new = wait_for("the new one is read", lambda: (got := read())["body"] != old and got)
+    assert new["body"] == lake.bodies[key]
+    assert new["x-gateway-cache"] == "miss"
+    wait_for("the old one is dropped", lambda: gauge(node, "expired_bytes_total") >= 300 * KIB)
+    client.close()
+
+
+@pytest.mark.parametrize(("prefix", "ahead"), [("steps", False), ("plain", True)])
+def test_read_ahead_0_fetches_nothing_ahead(node: Gateway, prefix: str, ahead: bool) -> None:
+    lake = Lake(node)
+    (key,) = lake.put(prefix, 1, 4 * MIB)
+    client = node.client()
+    for start in range(0, 16 * BLOCK, BLOCK):
+        got = client.get_object(Bucket="data", Key=key, Range=f"bytes={start}-{start + BLOCK - 1}")
+        assert got["Body"].read() == lake.bodies[key][start : start + BLOCK]
+    client.close()
+    assert (fetched(node, 16) > 16 * BLOCK) == ahead
+    assert fetched(node, 16) >= 16 * BLOCK
