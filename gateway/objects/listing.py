@@ -16,6 +16,12 @@ from gateway.origins.list_merge import merge
 _ROUNDS_MAX = 8
 
 
+# The mounts of a bucket share its key space in ranges, so a page in the midst of a listing mostly lies in one: that is
+# asked alone, since each page of another would be fetched in vain, and paid. At the beginning nothing is known, and
+# small mounts are many: some are asked at once. Every further step doubles, so a page of n mounts takes log n of them.
+_FIRST_ASKED = 4
+
+
 @dataclass(frozen=True, slots=True)
 class ListQuery:
     """One page: at most `max_keys` keys and common prefixes after `start_after`, in UTF-8 byte order."""
@@ -50,21 +56,33 @@ async def list_objects(services: Services, view: View, query: ListQuery) -> List
 
 
 async def _round(services: Services, spans: tuple[Span, ...], query: ListQuery) -> ListPage:
-    wanted = parts(spans, query.prefix, query.delimiter, query.start_after)
-    if query.max_keys == 0:
+    """Asks the mounts whose keys come first, and further ones as long as they may have something for this page."""
+    left = parts(spans, query.prefix, query.delimiter, query.start_after)
+    if query.max_keys == 0 or not left:
         return ListPage(())
-    pages = await asyncio.gather(*(_ask(services, part, query) for part in wanted))
-    seen = [visible(part, page) for part, page in zip(wanted, pages, strict=True)]
-    return seen[0] if len(spans) == 1 and seen else merge(seen, query.max_keys)
+    seen: list[ListPage] = []
+    count, room = 1 if query.start_after else _FIRST_ASKED, query.max_keys
+    while True:
+        now, left = left[:count], left[count:]
+        pages = await asyncio.gather(*(_ask(services, part, query.delimiter, room) for part in now))
+        seen += [visible(part, page) for part, page in zip(now, pages, strict=True)]
+        page = merge(seen, query.max_keys)
+        if not left or (page.next_after is not None and page.next_after < left[0].floor):
+            return page
+        # One key tells at least whether the page is the last.
+        count, room = 2 * count, max(1, query.max_keys - _count_before(page, left[0].floor))
 
 
-async def _ask(services: Services, part: Part, query: ListQuery) -> ListPage:
+def _count_before(page: ListPage, floor: str) -> int:
+    keys = [entry.key < floor for entry in page.entries]
+    return sum(keys) + sum([prefix < floor for prefix in page.common_prefixes])
+
+
+async def _ask(services: Services, part: Part, delimiter: str, max_keys: int) -> ListPage:
     origin = services.origins[part.span.origin]
     if part.folded is not None:
         return await origin.list(part.span.remote_bucket, part.prefix, "", part.start_after, 1)
-    return await origin.list(
-        part.span.remote_bucket, part.prefix, query.delimiter, part.start_after, query.max_keys
-    )
+    return await origin.list(part.span.remote_bucket, part.prefix, delimiter, part.start_after, max_keys)
 
 
 async def list_versions(services: Services, view: View, query: VersionQuery) -> VersionPage:

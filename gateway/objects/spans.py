@@ -2,16 +2,18 @@
 
 A `Span` is one mount seen as a range of keys: every virtual key that begins with `virtual_prefix`, except those
 that a deeper mount of the same bucket takes over (`shadows`). Within a span, virtual and remote keys differ by a
-fixed prefix, so both have the same UTF-8 byte order and a position in one is a position in the other.
+fixed prefix, so both have the same order and a position in one is a position in the other. S3 lists in the byte order
+of UTF-8, which is the order of code points and so of Python's text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from gateway.errors import Unsupported
-from gateway.model import ListPage
+from gateway.model import ListEntry, ListPage
 
 # Greater than every key that goes on after a prefix in practice (no UTF-8 text sorts after U+10FFFF).
 _LAST = "\U0010ffff"
@@ -37,27 +39,19 @@ class Span:
         """The remote position of "keys > after", empty for the beginning, None if the span ends before it."""
         if after.startswith(self.virtual_prefix):
             return self.to_remote(after) if after else ""
-        return "" if order(after) < order(self.virtual_prefix) else None
-
-    def hides(self, key: str) -> bool:
-        """Another mount answers for `key`."""
-        return key.startswith(self.shadows) if self.shadows else False
+        return "" if after < self.virtual_prefix else None
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """What one span contributes to a page: its keys under a prefix, or (`folded`) only whether it has any, in
-    which case its whole range shows as that common prefix."""
+    which case its whole range shows as that common prefix. `floor`: nothing that it shows sorts before that."""
 
     span: Span
     prefix: str
     start_after: str
     folded: str | None = None
-
-
-def order(key: str) -> bytes:
-    """S3 lists in the byte order of UTF-8."""
-    return key.encode("utf-8", "surrogatepass")
+    floor: str = ""
 
 
 def sole(spans: Sequence[Span], prefix: str) -> Span | None:
@@ -77,15 +71,20 @@ def _hidden(span: Span, prefix: str) -> bool:
 
 
 def parts(spans: Iterable[Span], prefix: str, delimiter: str, start_after: str) -> list[Part]:
-    """What to ask of which span for the page of `prefix` after `start_after`. Raises Unsupported for a delimiter that
-    may begin in a mount's path and end in its keys: the origin knows only the keys."""
+    """What to ask of which span for the page of `prefix` after `start_after`, in the order of what they show. Raises
+    Unsupported for a delimiter that may begin in a mount's path and end in its keys: the origin knows only the
+    keys."""
     found = (_part(span, prefix, delimiter, start_after) for span in spans)
-    return [part for part in found if part is not None]
+    return sorted([part for part in found if part is not None], key=attrgetter("floor"))
 
 
 def _part(span: Span, prefix: str, delimiter: str, start_after: str) -> Part | None:
     if not _meets(span, prefix) or _hidden(span, prefix):
         return None
+    if not delimiter or not start_after.endswith(
+        delimiter
+    ):  # else it may name a common prefix that was shown
+        start_after = _past_shadows(span, start_after)
     position = span.resume(start_after)
     if position is None:
         return None
@@ -93,10 +92,12 @@ def _part(span: Span, prefix: str, delimiter: str, start_after: str) -> Part | N
     if folded is None:
         _require_inside(span, prefix, delimiter)
         below = span.to_remote(prefix) if prefix.startswith(span.virtual_prefix) else span.remote_prefix
-        return Part(span, below, position)
+        # A page that starts inside a common prefix shows it once more: it sorts before that.
+        begin = fold(start_after, prefix, delimiter) or start_after
+        return Part(span, below, position, floor=max(begin, span.virtual_prefix, prefix))
     if start_after.endswith(delimiter) and start_after.startswith(folded):
         return None  # that common prefix was on an earlier page
-    return Part(span, span.remote_prefix, position, folded)
+    return Part(span, span.remote_prefix, position, folded, folded)
 
 
 def _require_inside(span: Span, prefix: str, delimiter: str) -> None:
@@ -120,17 +121,19 @@ def visible(part: Part, page: ListPage) -> ListPage:
     span = part.span
     if part.folded is not None:
         return ListPage((), (part.folded,) if page.entries else ())
-    entries = (entry._replace(key=span.to_virtual(entry.key)) for entry in page.entries)
-    prefixes = (span.to_virtual(prefix) for prefix in page.common_prefixes)
-    return ListPage(
-        tuple(entry for entry in entries if not span.hides(entry.key)),
-        tuple(prefix for prefix in prefixes if not span.hides(prefix)),
-        None if page.next_after is None else _past_shadows(span, span.to_virtual(page.next_after)),
-    )
+    entries, prefixes = page.entries, page.common_prefixes
+    if span.remote_prefix != span.virtual_prefix:
+        ours, cut = span.virtual_prefix, len(span.remote_prefix)
+        entries = tuple([ListEntry(ours + entry[0][cut:], *entry[1:]) for entry in entries])
+        prefixes = tuple([ours + prefix[cut:] for prefix in prefixes])
+    if span.shadows:
+        entries = tuple([entry for entry in entries if not entry[0].startswith(span.shadows)])
+        prefixes = tuple([prefix for prefix in prefixes if not prefix.startswith(span.shadows)])
+    after = page.next_after
+    return ListPage(entries, prefixes, None if after is None else _past_shadows(span, span.to_virtual(after)))
 
 
 def _past_shadows(span: Span, after: str) -> str:
-    for shadow in span.shadows:
-        if after.startswith(shadow):
-            return shadow + _LAST
-    return after
+    """Where to go on for a position inside a deeper mount: behind its end, the outermost one's."""
+    inside = [shadow for shadow in span.shadows if after.startswith(shadow)]
+    return min(inside, key=len) + _LAST if inside else after

@@ -150,3 +150,30 @@ async def test_a_delimiter_across_the_edge_of_a_mount_is_refused_rather_than_mis
             await list_objects(services, view, ListQuery("mix", "", "/b"))
         inside = await list_objects(services, view, ListQuery("mix", "a/b/", "/b"))
         assert [entry.key for entry in inside.entries] == ["a/b/a"]
+
+
+async def test_the_midst_of_a_listing_asks_only_the_mount_that_it_is_in() -> None:
+    """Three mounts of 30 keys: none is asked for more than what a page has room for."""
+    mounts = tuple(Mount("mix", "one", name, prefix=f"{name}/") for name in ("aaa", "bbb", "ccc"))
+    one = DictOrigin("one", {m.remote_bucket: {f"{n:02}": b"" for n in range(30)} for m in mounts})
+    asked: list[tuple[str, int]] = []
+    real = one.list
+
+    async def counted(bucket: str, prefix: str, delimiter: str, after: str, max_keys: int) -> ListPage:
+        asked.append((bucket, max_keys))
+        return await real(bucket, prefix, delimiter, after, max_keys)
+
+    one.list = counted  # type: ignore[method-assign, assignment]
+    async with running(one, mounts=mounts) as (services, view, _):
+        found = await pages(services, view, ListQuery("mix", max_keys=12))
+        assert [len(page.entries) for page in found] == [12] * 7 + [6]
+        assert asked == [
+            *(("aaa", 12), ("bbb", 12), ("ccc", 12)),  # at the beginning any may be small
+            ("aaa", 12),
+            *(("aaa", 12), ("bbb", 6), ("ccc", 6)),  # two at once: the next may be small again
+            *(("bbb", 12), ("bbb", 12), ("ccc", 1)),  # which tells that there is more
+            *(("ccc", 12), ("ccc", 12), ("ccc", 12)),
+        ]
+        asked.clear()
+        await list_objects(services, view, ListQuery("mix", "bbb/", max_keys=100))
+        assert asked == [("bbb", 100)]
