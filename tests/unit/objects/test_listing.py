@@ -172,7 +172,7 @@ async def test_the_midst_of_a_listing_asks_only_the_mount_that_it_is_in() -> Non
             ("aaa", 12),
             *(("aaa", 12), ("bbb", 6), ("ccc", 6)),  # two at once: the next may be small again
             *(("bbb", 12), ("bbb", 12), ("ccc", 1)),  # which tells that there is more
-            *(("ccc", 12), ("ccc", 12), ("ccc", 12)),
+            *(("bbb", 12), ("ccc", 12), ("ccc", 12), ("ccc", 12)),
         ]
         asked.clear()
         await list_objects(services, view, ListQuery("mix", "bbb/", max_keys=100))
