@@ -13,13 +13,13 @@ CLIENTS := $(basename $(notdir $(wildcard tests/clients/environments/*.txt)))
 # begin with, so that tests of one target stay together and most servers are started once.
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
-.PHONY: demo test lint bench clean clients nginx curl
+.PHONY: demo test lint bench clean clients nginx curl node
 
 demo: .venv/.core
 	@$(BIN)/gateway demo
 
 test:
-	@$(MAKE) -j4 .venv/.test clients curl
+	@$(MAKE) -j4 .venv/.test clients curl .venvs/azurite/.installed
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: .venv/.test
@@ -66,6 +66,16 @@ clients: $(CLIENTS:%=.venvs/%/.installed)
 	  echo "not installed: $* (why: .venvs/$*.log); its tests will be skipped"; \
 	fi
 
+# Azure's emulator, a program of Node's.
+.venvs/azurite/.installed: tests/clients/environments/azurite.npm | node
+	@mkdir -p .venvs
+	@if npm install --prefix .venvs/azurite --no-audit --no-fund --no-save $$(cat $<) >.venvs/azurite.log 2>&1; then \
+	  touch $@; \
+	else \
+	  rm -rf .venvs/azurite; \
+	  echo "not installed: azurite (why: .venvs/azurite.log); the tests of azure origins will be skipped"; \
+	fi
+
 # apt(package, what is missed without it)
 define apt
 @if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -87,4 +97,11 @@ ifeq ($(shell command -v curl),)
 curl: ; $(call apt,curl,tests of presigned URLs from the command line fail)
 else
 curl: ;
+endif
+
+# After curl: apt runs once at a time.
+ifeq ($(shell command -v node >/dev/null && command -v npm),)
+node: curl ; $(call apt,nodejs npm,the tests of azure origins will be skipped)
+else
+node: ;
 endif

@@ -105,6 +105,18 @@ def over_gcs(gcs: stores.S3Server, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
+def over_azure(azure: stores.Azurite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    directory = tmp_path_factory.mktemp("gateway-azure")
+    with targets.gateway_over(directory, targets.azure_origin(azure)) as gateway:
+        behind = targets.BehindAzure(azure, targets.BUCKETS)
+        faithful = stores.through_gateway(azure.faithful)
+        target = targets.over_gateway(gateway, behind, faithful, "azure")
+        yield target
+        target.close()
+        behind.close()
+
+
+@pytest.fixture(scope="session")
 def over_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     directory = tmp_path_factory.mktemp("gateway-file")
     root = directory / "origin"

@@ -30,9 +30,9 @@ ANY_GATEWAY_DOES = """
 """
 # What depends on the origin, which keeps these things or does not.
 ORIGIN_DOES = """
-    attributes attributes_parts bucket_settings checksums complete_errors complete_if_match
+    attributes attributes_parts bucket_settings checksums complete_errors complete_if_match conditional_completes
     composite_checksums conditional_writes control_characters copied_expires copy copy_conditions copy_onto_itself
-    create_bucket dots_in_keys empty_part fetch_owner headers leading_slashes list_parts
+    create_bucket empty_part every_key fetch_owner headers leading_slashes list_parts
     list_uploads multipart multipart_copy multipart_etag multipart_headers no_parts_at_all no_upload
     overlapping_writes pages part_bounds part_number repeated_complete replaced_parts
     slashes_in_keys start_inside_prefix tagging torn_bodies upload_pages versions
@@ -154,7 +154,8 @@ class LocalStack(S3Server):
     faithful = lacks(
         """
         any_etag condition_precedence copied_expires delimiter_pages_v1 empty_range_416 leading_slashes max_keys_0
-        no_parts_at_all overlapping_writes pages refused_keeps_old repeated_complete torn_bodies v4_expiry
+        no_parts_at_all overlapping_writes pages refused_keeps_old repeated_complete torn_bodies
+        upload_pages v4_expiry
         """
     )
     access_key = "test"
@@ -186,7 +187,7 @@ class Azurite:
 
     name = "azure"
     faithful = lacks(
-        "bucket_settings control_characters create_bucket dots_in_keys fetch_owner tagging versions"
+        "bucket_settings control_characters create_bucket every_key fetch_owner tagging versions"
     )
     part_bytes_min = 5 << 20
     account = "devstoreaccount1"
@@ -247,7 +248,7 @@ class Gcs(S3Server):
     faithful = lacks(
         """
         attributes attributes_parts bucket_settings checksums complete_if_match composite_checksums
-        control_characters part_number tagging versions
+        conditional_completes control_characters part_number tagging versions
         overlapping_writes start_inside_prefix upload_pages
         """
     )

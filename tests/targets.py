@@ -1,7 +1,7 @@
 """What the client suites run against: an endpoint with buckets of agreed names, and a way to change what lies
 behind it.
 
-`TARGETS` in the environment picks them (comma separated): `file`, `moto`, `rclone`, `localstack` are a
+`TARGETS` in the environment picks them (comma separated): `file`, `moto`, `rclone`, `localstack`, `gcs`, `azure` are a
 gateway in front of that origin; with `direct-` before it, the origin itself, which is how the suites prove
 that they ask for what S3 does."""
 
@@ -18,9 +18,9 @@ import boto3
 from botocore.config import Config
 
 from tests.gateway_process import Gateway, identity, on, secret_of
-from tests.stores import REGION, S3Server
+from tests.stores import REGION, Azurite, S3Server
 
-CHOSEN = os.environ.get("TARGETS", "file,moto,rclone,localstack").split(",")
+CHOSEN = os.environ.get("TARGETS", "file,moto,rclone,localstack,gcs,azure").split(",")
 
 # bucket at the endpoint → bucket at the origin behind a gateway
 BUCKETS = {
@@ -78,6 +78,28 @@ class BehindDirectory:
 
     def delete(self, bucket: str, key: str) -> None:
         self._path(bucket, key).unlink()
+
+
+class BehindAzure:
+    """By Azure's own SDK."""
+
+    def __init__(self, server: Azurite, buckets: dict[str, str]) -> None:
+        self.buckets, self.service = buckets, server.service()
+
+    def put(self, bucket: str, key: str, body: bytes) -> None:
+        with self.service.get_blob_client(self.buckets[bucket], key) as blob:
+            blob.upload_blob(body, overwrite=True)
+
+    def get(self, bucket: str, key: str) -> bytes:
+        with self.service.get_blob_client(self.buckets[bucket], key) as blob:
+            return bytes(blob.download_blob().readall())
+
+    def delete(self, bucket: str, key: str) -> None:
+        with self.service.get_blob_client(self.buckets[bucket], key) as blob:
+            blob.delete_blob()
+
+    def close(self) -> None:
+        self.service.close()
 
 
 @dataclass
@@ -180,6 +202,11 @@ def file_origin(root: Path) -> dict[str, object]:
 
 
 def s3_origin(server: S3Server) -> dict[str, object]:
+    server.make_buckets(*BUCKETS.values())
+    return server.as_origin("lake")
+
+
+def azure_origin(server: Azurite) -> dict[str, object]:
     server.make_buckets(*BUCKETS.values())
     return server.as_origin("lake")
 

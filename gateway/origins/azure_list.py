@@ -92,6 +92,11 @@ async def page(
     azure_names.require_container(bucket)
     if max_keys <= 0:
         return ListPage(())
+    if not azure_names.can_begin(prefix):  # nor can the answer's XML repeat it
+        await ask(client, bucket, "", "", "", 1)
+        return ListPage(())
+    if not azure_names.can_begin(delimiter):
+        delimiter = ""
     return await _Pager(client, marks, bucket, prefix, delimiter, start_after, max_keys).run()
 
 

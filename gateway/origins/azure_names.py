@@ -29,7 +29,7 @@ COPIES: Final = f"{HIDDEN}copies/"
 
 _SEGMENTS_MAX: Final = 254
 _CONTAINER = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_UNHOLDABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\\\\]|\\.(?:/|$)")
+_NOWHERE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\\\\]|\\./")
 
 
 def is_container(bucket: str) -> bool:
@@ -45,7 +45,17 @@ def require_container(bucket: str) -> None:
 
 
 def holds(key: str) -> bool:
-    return not key.startswith(HIDDEN) and not _UNHOLDABLE.search(key) and key.count("/") < _SEGMENTS_MAX
+    return (
+        can_begin(key)
+        and not key.endswith(".")
+        and not key.startswith(HIDDEN)
+        and key.count("/") < _SEGMENTS_MAX
+    )
+
+
+def can_begin(prefix: str) -> bool:
+    """Whether any key here can begin so."""
+    return not _NOWHERE.search(prefix)
 
 
 def require_readable(remote: Remote) -> None:
