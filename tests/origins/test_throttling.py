@@ -192,6 +192,31 @@ async def test_a_wrapped_origin_is_asked_no_faster_than_it_may() -> None:
 # --- budgets
 
 
+async def test_what_comes_is_counted_while_it_comes(cloud: Cloud) -> None:
+    """Whole, in part, and forwarded: it is what the origin will charge for."""
+    data, counts = bytes(5 << 20), cloud.counts.bytes
+    await cloud.put(data)
+    before = counts["in"]
+    async with cloud.origin.get(cloud.at(), 0, None) as reading:
+        pieces = reading.chunks()
+        while counts["in"] == before:  # long before the end
+            assert await anext(pieces)
+        async for _ in pieces:
+            pass
+    assert counts["in"] - before == len(data)
+    before = counts["in"]
+    async with cloud.origin.get(cloud.at(), 100, 2 << 20) as reading:
+        pieces = reading.chunks()
+        piece = await anext(pieces)
+        await pieces.aclose()  # type: ignore[attr-defined]
+    assert len(piece) <= counts["in"] - before < len(data)
+    if cloud.origin.capabilities.forward:
+        before = counts["in"]
+        async with cloud.origin.forward(ForwardRequest("GET", cloud.at(), "", {})) as response:
+            sizes = [len(piece) async for piece in response.chunks()]
+        assert sum(sizes) == counts["in"] - before == len(data)
+
+
 async def test_a_spent_budget_refuses_data_and_nothing_else(cloud: Cloud) -> None:
     """Over every origin of the contract."""
     await cloud.put(b"0123456789")
