@@ -9,13 +9,16 @@ from collections.abc import Callable
 import pytest
 
 from gateway.errors import GatewayError, NotFound, Throttled, Unreachable
+from gateway.origins.health import Health
 from gateway.origins.limits import (
     BURST_S,
+    RETRY_BASE_S,
     RETRY_PAUSE_S_MAX,
     TRIES_MAX,
     Aimd,
     Gate,
     Limits,
+    RequestRate,
     TokenBucket,
     retry_delay,
 )
@@ -164,3 +167,134 @@ async def test_a_worker_has_its_share_of_the_nodes_bandwidth() -> None:
     assert time.now - 1000 == pytest.approx(10 - BURST_S)
     assert paced.paced
     assert not limits(time).paced
+
+
+def begins(rate: RequestRate, count: int, now: float) -> list[float]:
+    """When so many requests begin that all came at `now`."""
+    times = []
+    for _ in range(count):
+        now += rate.due(now)
+        rate.take(now)
+        times.append(now)
+    return times
+
+
+@pytest.mark.parametrize(("per_s", "burst"), [(100, 25), (8, 2), (4, 1), (0.5, 1)])
+def test_requests_begin_in_a_burst_and_then_evenly(per_s: float, burst: int) -> None:
+    rate = RequestRate(per_s, 50.0)
+    times = begins(rate, burst + 10, 50.0)
+    assert times[:burst] == [50.0] * burst
+    assert times[burst:] == pytest.approx([50 + number / per_s for number in range(1, 11)])
+    after = times[-1] + 1000  # a long rest saves up no more
+    assert begins(rate, burst + 1, after) == [after] * burst + [pytest.approx(after + 1 / per_s)]
+
+
+def test_how_long_a_request_will_wait_is_known_beforehand() -> None:
+    rate = RequestRate(2.0, 0.0)
+    assert [rate.due(0.0, ahead) for ahead in range(3)] == [0.0, 0.5, 1.0]
+    rate.take(0.0)
+    assert [rate.due(0.25, ahead) for ahead in range(3)] == [0.25, 0.75, 1.25]
+
+
+async def test_a_worker_has_its_share_of_the_nodes_requests() -> None:
+    time = FakeTime()
+    shared = limits(time, deadline_s=1000.0, request_rate=4, workers=4)
+    for _ in range(11):
+        await shared.enter()
+        shared.succeeded()
+        shared.leave()
+    assert time.now - 1000 == pytest.approx(10)
+
+
+async def test_turns_come_in_order_of_arrival_and_who_leaves_the_line_takes_none() -> None:
+    order: list[int] = []
+    shared = Limits("lake", 1000, 60.0, request_rate=500)
+
+    async def one(number: int) -> None:
+        await shared.enter()
+        order.append(number)
+        shared.leave()
+
+    tasks = [asyncio.ensure_future(one(number)) for number in range(200)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    for task in tasks[150::2]:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == [*range(150), *range(151, 200, 2)]
+    assert (shared.gate.inside, shared._waiting) == (0, 0)
+
+
+async def test_who_would_wait_beyond_his_deadline_is_told_at_once_with_the_wait() -> None:
+    time = FakeTime()
+    shared = limits(time, deadline_s=1.0, request_rate=0.5)
+    await shared.enter()
+    with pytest.raises(Throttled) as raised:
+        await shared.enter()
+    assert (raised.value.retry_after_s, time.now) == (2.0, 1000.0)
+    assert shared.gate.inside == 1
+    shared.leave()
+
+
+async def test_a_repeated_call_waits_no_longer_than_its_own_deadline() -> None:
+    """Its second try comes after 0.7 s, and its turn would come after 1.25 s: soon enough for a new call, not for one
+    that has to end after a second."""
+    time = FakeTime()
+    shared = limits(time, deadline_s=1.0, request_rate=0.8)
+    tries = []
+
+    async def call() -> None:
+        tries.append(await shared.enter())
+        shared.leave()
+        time.now += 0.6
+        raise Throttled("slow down")
+
+    with pytest.raises(Throttled):
+        await shared.retried(call)
+    assert len(tries) == 1
+    assert time.now < 1001
+
+
+def test_a_single_request_that_is_throttled_makes_the_next_one_wait_longer_and_longer() -> None:
+    aimd = Aimd(2)
+    aimd.throttled(aimd.epoch)
+    assert (aimd.limit, aimd.pause_s) == (1, 0.0)
+    pauses = []
+    for _ in range(10):
+        aimd.throttled(aimd.epoch)
+        pauses.append(aimd.pause_s)
+    assert pauses[:3] == [RETRY_BASE_S, 2 * RETRY_BASE_S, 4 * RETRY_BASE_S]
+    assert pauses[-1] == RETRY_PAUSE_S_MAX
+    aimd.succeeded()
+    assert aimd.pause_s == 0.0
+
+
+async def test_the_rest_is_kept_by_whoever_comes_next() -> None:
+    time = FakeTime()
+    shared = limits(time, connections_max=1)
+    for _ in range(4):
+        epoch = await shared.enter()
+        shared.throttled(epoch)
+        shared.leave()
+    assert time.slept == [
+        pytest.approx(pause) for pause in (RETRY_BASE_S, 2 * RETRY_BASE_S, 4 * RETRY_BASE_S)
+    ]
+
+
+def test_the_state_is_told_from_what_came_lately() -> None:
+    health = Health()
+    assert health.state(0.0) == "ok"
+    health.failed(1.0)
+    health.failed(1.1)
+    assert health.state(1.2) == "ok"
+    health.failed(1.2)
+    assert health.state(1.2) == health.state(61.2) == "unreachable"
+    assert health.state(61.3) == "ok"
+    health.throttled(70.0)
+    assert health.state(79.9) == "throttled"
+    assert health.state(80.1) == "ok"
+    for now in (81.0, 81.1, 81.2):
+        health.failed(now)
+    assert health.state(81.2) == "unreachable"
+    health.succeeded()
+    assert health.state(81.2) == "ok"

@@ -69,6 +69,25 @@ async def test_a_worker_that_does_not_become_ready_is_killed_and_replaced() -> N
     assert await slot.end() == ""
 
 
+ORDERED = """
+lines = channel.makefile("rb")
+said = [lines.readline() for _ in range(3)]
+if said != [b'{"slot":0}\\n', b'{"budgets":{"aws":"spent"}}\\n', b'{"budgets":{}}\\n']:
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+async def test_an_order_that_stands_is_given_to_a_worker_that_starts_behind_its_first_message() -> None:
+    slot = Slot(BEGIN.replace("channel.recv(100_000)", "") + ORDERED + READY + UNTIL_TOLD)
+    slot.child.stand({"budgets": {"aws": "spent"}})  # before there is a process
+    await slot.until(lambda: slot.child.pid != 0)
+    while not slot.child.alive:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    slot.child.stand({"budgets": {}})
+    await slot.until(lambda: slot.child.state == "ready")
+    assert await slot.end() == ""
+
+
 async def test_what_a_dead_worker_counted_stays() -> None:
     slot = Slot(BEGIN + READY + UNTIL_TOLD)
     await slot.until(lambda: slot.child.state == "ready")
