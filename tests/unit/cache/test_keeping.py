@@ -189,6 +189,31 @@ async def test_a_cyclic_scan_over_twice_a_quota_keeps_a_stable_subset(tmp_path: 
         )  # what was refused is not the cache's affair
 
 
+async def test_a_quota_that_is_lowered_is_kept_by_what_is_there(tmp_path: Path) -> None:
+    mine = named("q", 300)
+    async with running(tmp_path, **SMALL) as store:
+        store.apply(quota(300 * BLOCK))
+        await fill(store, mine)
+        store.apply(quota(10 * BLOCK))
+        assert len(here(store, mine)) == 300
+        await swept(store)
+        assert here(store, mine) == mine[-10:]
+
+
+async def test_a_block_that_two_fills_brought_counts_once(tmp_path: Path) -> None:
+    async with running(tmp_path, **SMALL) as store:
+        store.apply(quota(20 * BLOCK, pin=True))
+        entry = await put(store, key("q/1"), payload(1, BLOCK))
+        for _ in range(3):
+            await store.put_block(entry, 0, payload(1, BLOCK))
+        audit(store)
+        assert store.bounds.quotas()[0][1] == store.bounds.pinned_bytes() == BLOCK
+        await fill(store, named("flood", 600))
+        await settle(store)
+        audit(store)
+        assert await read(store, key("q/1")) == payload(1, BLOCK)
+
+
 async def test_two_quotas_over_one_object_both_bound_it(tmp_path: Path) -> None:
     mounts = Mounts([Mount.parse("b", "o", "b"), Mount.parse("view", "o", "b/q")])
     both = Keeping(mounts, Rules([Rule("view/**", quota=5 * BLOCK), Rule("b/**", quota=9 * BLOCK)]))
