@@ -136,6 +136,11 @@ def _cache(merged: Merged, workers: Iterable[WorkerFacts]) -> dict[str, Any]:
         **first,
         "bytes": merged.total("cache_bytes"),
         "capacity_bytes": merged.total("cache_capacity_bytes"),
+        "pinned_bytes": merged.total("pinned_bytes"),
+        "quotas": [
+            {"rule": rule, "bytes": held, "limit_bytes": merged.total("quota_limit_bytes", rule)}
+            for (rule,), held in sorted(merged.series("quota_bytes").items())
+        ],
         "evicted_bytes": merged.total("evicted_bytes"),
         "committed_bytes": merged.total("committed_bytes"),
         "corrupt_blocks": merged.total("corrupt_blocks"),

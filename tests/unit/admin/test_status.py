@@ -48,6 +48,9 @@ def counted() -> NodeMetrics:
     node.own.set("egress_budget_exceeded", 1, "aws")
     metrics.set("cache_bytes", 1000)
     metrics.set("cache_capacity_bytes", 4000)
+    metrics.set("pinned_bytes", 70)
+    metrics.set("quota_bytes", 30, "data/**")
+    metrics.set("quota_limit_bytes", 50, "data/**")
     node.update(0, metrics.snapshot())
     return node
 
@@ -76,6 +79,8 @@ def test_requests_and_reads() -> None:
         "blocks": 7,
         "bytes": 1000,
         "capacity_bytes": 4000,
+        "pinned_bytes": 70,
+        "quotas": [{"rule": "data/**", "bytes": 30, "limit_bytes": 50}],
         "evicted_bytes": 0,
         "committed_bytes": 0,
         "corrupt_blocks": 0,
