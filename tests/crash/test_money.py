@@ -213,6 +213,7 @@ def test_a_spent_budget_refuses_cold_reads_and_nothing_else(node: Gateway) -> No
     assert metrics.total("egress_budget_dollars", origin="far") == pytest.approx(BUDGET)
     assert month(node) == pytest.approx(4 * MIB_DOLLARS)
     assert node.output().count("budget is spent") == 1
+    assert '"level": "error"' not in node.output()
 
 
 def test_a_killed_worker_and_a_killed_node_keep_the_books(node: Gateway) -> None:
