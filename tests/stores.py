@@ -256,12 +256,14 @@ class Gcs(S3Server):
     secret_key = "hmac-secret-0123456789"
     token = "ya29.example-token"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, part_bytes_min: int = 5 << 20) -> None:
         self.store = Moto(directory)
         self.port = free_port()
+        self.part_bytes_min = part_bytes_min
         argv: list[str | Path] = [sys.executable, "-m", "gateway.cli.emulators.gcs", "--port", str(self.port)]
         argv += ["--to", self.store.endpoint, "--to-key", f"{Moto.access_key}:{Moto.secret_key}"]
         argv += ["--key", f"{self.access_key}:{self.secret_key}", "--token", self.token]
+        argv += ["--part-bytes-min", str(part_bytes_min)]
         self.child = Child(argv, directory / "gcs.log")
         self.child.wait_ready("the emulator of Google Cloud Storage", lambda: answers(self.port))
 
