@@ -34,6 +34,7 @@ HEAD_BYTES_MAX = 32 << 10
 UPLOADS_MAX = 10_000  # remembered keys and open multipart uploads: a run makes a few dozen
 
 LAST_MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
+LAST_MODIFIED_S = 1_767_225_600
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 _REASONS = {200: "OK", 204: "No Content", 206: "Partial Content", 304: "Not Modified"}
 
@@ -56,6 +57,29 @@ class Request:
     key: str
     query: dict[str, str]
     headers: dict[str, str]
+
+
+def azure_headers(etag: str, size: int) -> list[tuple[str, str]]:
+    """What Azure Blob Storage says beside of a blob that the gateway wrote."""
+    record = {
+        "etag": etag.strip('"'),
+        "size": size,
+        "at": LAST_MODIFIED_S,
+        "parts": f"{size}",
+        "upload": "0" * 48,
+    }
+    return [
+        ("Server", "Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0"),
+        ("x-ms-request-id", "5a0c6b5e-001e-0039-0c5d-6d0d0a000000"),
+        ("x-ms-version", "2023-11-03"),
+        ("x-ms-creation-time", LAST_MODIFIED),
+        ("x-ms-blob-type", "BlockBlob"),
+        ("x-ms-lease-status", "unlocked"),
+        ("x-ms-lease-state", "available"),
+        ("x-ms-server-encrypted", "true"),
+        ("x-ms-meta-s3gateway", json.dumps(record, separators=(",", ":"))),
+        ("Date", LAST_MODIFIED),
+    ]
 
 
 class Truth:
@@ -222,6 +246,9 @@ class OriginProtocol(asyncio.BufferedProtocol):
         headers = [("ETag", etag), ("Last-Modified", LAST_MODIFIED), ("Accept-Ranges", "bytes")]
         if unwanted in ("*", etag):
             return self._answer(304, headers)
+        if "x-ms-version" in request.headers:
+            headers += azure_headers(etag, size)
+            request.headers.setdefault("range", request.headers.get("x-ms-range", ""))
         extent = parse_range(request.headers.get("range"), size)
         if extent is None:
             return self._error(416, "InvalidRange", request.key, [("Content-Range", f"bytes */{size}")])
