@@ -56,7 +56,8 @@ class Refused(GatewayError):
 
 
 class Throttled(GatewayError):
-    """The origin asked to slow down (503 SlowDown, 429). `retry_after_s` is its own hint, if it gave one."""
+    """The origin asked to slow down (503 SlowDown, 429), or more is asked of it than it may be asked in time.
+    `retry_after_s`: when it may be tried again, if that is known."""
 
     retry_helps = True
 

@@ -93,6 +93,8 @@ def _print_tables(status: Mapping[str, Any]) -> None:
     console.print(summary)
     for name, rows in lists.items():
         columns = list(dict.fromkeys(path for row in rows for path, _ in flattened(row)))
+        # What is null in one row and a table in another has its columns by the latter.
+        columns = [path for path in columns if not any(other.startswith(f"{path}.") for other in columns)]
         lines = [[dict(flattened(row)).get(column, "") for column in columns] for row in rows]
         header = [_words(column) for column in columns]
         if len(columns) > COLUMNS_MAX:  # too wide for a terminal: entries side by side instead
@@ -108,7 +110,7 @@ def _print_tables(status: Mapping[str, Any]) -> None:
         console.print()
         console.print(Text(f"{name}: {shown('dollars', spent)} of {shown('dollars', budget)} this month"))
         console.print(
-            ProgressBar(budget, min(spent, budget), 60, complete_style="red" if spent >= budget else "green")
+            ProgressBar(budget, min(spent, budget), 60, complete_style="green", finished_style="red")
         )
 
 

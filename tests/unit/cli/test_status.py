@@ -105,6 +105,7 @@ def test_tables_on_a_terminal(node: str) -> None:
     assert any(line.split() == ["bytes", "in", "1.0", "MiB"] for line in text.splitlines())
     assert any(line.split() == ["ratio", "0.1235"] for line in text.splitlines())
     assert text.count(" this month") == 1
+    assert not any(line.split() == ["month", "-"] for line in text.splitlines())
     assert "aws: $1,234.50 of $2,000.00 this month" in text
     assert "[red]?[2Jx" in text  # neither markup nor escape codes of the answer reach the terminal
 
