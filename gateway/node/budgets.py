@@ -164,10 +164,11 @@ class Bookkeeper:
 
 
 def sentence(origin: OriginConfig, now: float) -> str:
+    """For clients: how much money it is, is the operator's business."""
     until = ledger.end_of_month(now).strftime("%Y-%m-%d %H:%M UTC")
     return (
-        f"The budget of origin {origin.name} for this month (${origin.budget:,.2f} of egress) is spent: only data that "
-        f"is in the cache is served until {until}."
+        f"The budget of origin {origin.name} for this month is spent: only data that is in the cache is served until "
+        f"{until}."
     )
 
 
