@@ -44,6 +44,7 @@ from gateway.s3.checksums import HEADER_PREFIX
 PART_BYTES_MIN: Final = 5 << 20
 PART_NUMBER_MAX: Final = 10_000
 _ID_LENGTH: Final = 48
+_BLOCKS_GONE: Final = ("InvalidPart", "InvalidBlockList")
 _HEX: Final = frozenset("0123456789abcdef")
 
 
@@ -177,7 +178,7 @@ async def complete(
         checked = await condition_headers(client, remote, conditions)
         record = await _committed(client, upload, parts)
         if record is None:
-            record = await _commit(client, upload, parts, headers, part_bytes_min)
+            record = await _commit_or_find(client, upload, parts, headers, part_bytes_min)
         metadata = {
             **azure_meta.metadata_headers(
                 upload.headers,
@@ -192,7 +193,7 @@ async def complete(
         await copy_blob(client, upload.parts, remote, {**metadata, **checked})
     except (Refused, NotFound) as error:
         # Another complete of this upload may have come to its end: an earlier one, or one that runs beside this one.
-        gone = isinstance(error, NotFound) or error.code in ("NoSuchUpload", "InvalidBlockList")
+        gone = isinstance(error, NotFound) or error.code in ("NoSuchUpload", *_BLOCKS_GONE)
         if gone and (done := await _completed(client, remote, upload_id)) is not None:
             return done
         raise _as_seen(error, conditions) from None
@@ -228,6 +229,25 @@ async def _committed(client: AzureClient, upload: Upload, parts: Sequence[Part])
     if record is None or f'"{record.etag}"' != multipart_etag(parts):
         raise Refused(400, "InvalidPart", "The upload was completed with other parts.")
     return record
+
+
+async def _commit_or_find(
+    client: AzureClient,
+    upload: Upload,
+    parts: Sequence[Part],
+    headers: Mapping[str, str],
+    part_bytes_min: int,
+) -> Record:
+    """A complete that runs beside this one may have taken the blocks: they are then committed, and as good."""
+    try:
+        return await _commit(client, upload, parts, headers, part_bytes_min)
+    except Refused as error:
+        if error.code not in _BLOCKS_GONE:
+            raise
+        record = await _committed(client, upload, parts)
+        if record is None:
+            raise
+        return record
 
 
 async def _commit(
