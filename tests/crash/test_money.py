@@ -8,6 +8,7 @@ import json
 import random
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +273,34 @@ def test_a_damaged_ledger_is_one_line_and_the_node_serves(node: Gateway) -> None
     node.start()
     assert refused(node, "k7") == ""
     assert node.output().count("ledger is damaged") == 1
+
+
+def test_more_than_an_origin_may_be_asked_in_time_is_told_to_slow_down(tmp_path: Path) -> None:
+    truth = fill(tmp_path / "far", **{f"k{number}": 1000 for number in range(12)})
+    gateway = Gateway(
+        tmp_path,
+        origins=[origin("far", tmp_path / "far", request_limit=0.5, deadline="3s", connections_max=7)],
+        mounts=[{"path": "data", "origin": "far", "remote": "lake"}],
+        workers=1,
+    )
+    with gateway:
+        client = gateway.client(config={"retries": {"total_max_attempts": 1}, "max_pool_connections": 12})
+
+        def one(key: str) -> object:
+            try:
+                return read(client, key)
+            except ClientError as error:
+                return error.response
+
+        with ThreadPoolExecutor(12) as pool:
+            got = dict(zip(truth, pool.map(one, truth), strict=True))
+        served = [key for key, answer in got.items() if answer == truth[key]]
+        assert 1 <= len(served) <= 3  # one at once, one after two seconds
+        for answer in (got[key] for key in got.keys() - set(served)):
+            assert isinstance(answer, dict)
+            assert answer["Error"]["Code"] == "SlowDown"
+            assert answer["ResponseMetadata"]["HTTPStatusCode"] == 503
+            assert int(answer["ResponseMetadata"]["HTTPHeaders"]["x-amz-retry-after"]) > 2000
+        wait_for("nobody is under way", lambda: gateway.status()["origins"][0]["in_flight"] == 0)
+        [far] = gateway.status()["origins"]
+        assert (far["state"], far["concurrency"], far["request_limit"]) == ("ok", 7, 0.5)
