@@ -23,7 +23,12 @@ WORKERS = 2
 
 class Node:
     def __init__(
-        self, directory: Path, fault: str = "none", drain: str = "10s", **settings: dict[str, Any]
+        self,
+        directory: Path,
+        fault: str = "none",
+        drain: str = "10s",
+        arguments: tuple[str, ...] = (),
+        **settings: dict[str, Any],
     ) -> None:
         self.directory = directory
         self.port, self.admin_port = free_port(), free_port()
@@ -43,15 +48,20 @@ class Node:
         }
         for section, keys in settings.items():
             tables[section].update(keys)
-        config = directory / "gateway.toml"
-        config.write_text("".join(f"{key} = {inline(value)}\n" for key, value in tables.items()))
-        argv: list[str | Path] = [sys.executable, "-m", "tests.unit.node.tiny_node", config]
+        self.config = directory / "gateway.toml"
+        self.tables = tables
+        self.rewrite()
+        argv: list[str | Path] = [sys.executable, "-m", "tests.unit.node.tiny_node", self.config, *arguments]
         self.child = Child(argv, directory / "node.log")
 
-    def get(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=5)
+    def rewrite(self, **sections: Any) -> None:
+        self.tables |= sections
+        self.config.write_text("".join(f"{key} = {inline(value)}\n" for key, value in self.tables.items()))
+
+    def get(self, path: str, method: str = "GET") -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=30)
         try:
-            connection.request("GET", path)
+            connection.request(method, path)
             response = connection.getresponse()
             return response.status, response.read()
         finally:

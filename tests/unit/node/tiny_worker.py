@@ -22,7 +22,6 @@ class TinyApp:
         self.slot, self.fault, self.request_log = slot, fault, request_log
         self.refused: dict[str, str] = {}
         self.prepared, self.path = config, config.mounts[0].path
-        self.commits = self.aborts = 0
 
     async def drain(self, timeout_s: float) -> bool:
         if self.fault == "busy":  # a request that does not end by itself
@@ -49,10 +48,10 @@ class TinyApp:
     def commit_reload(self) -> None:
         if self.prepared.mounts[0].path == "uncommitted" and self.slot == 1:
             threading.Event().wait()
-        self.path, self.commits = self.prepared.mounts[0].path, self.commits + 1
+        self.path = self.prepared.mounts[0].path
 
     def abort_reload(self) -> None:
-        self.aborts += 1
+        pass
 
     def obey_budgets(self, refused: Mapping[str, str]) -> None:
         self.refused = dict(refused)
@@ -63,8 +62,7 @@ class TinyApp:
     def publish(self, metrics: Metrics) -> None:
         metrics.set("connections", self.slot + 1)
         metrics.add("read_bytes", 100, "segment")
-        metrics.set("fills", self.commits)
-        record = RequestRecord("id", "127.0.0.1:1", "GET", "/data/key")
+        record = RequestRecord(f"slot-{self.slot}", "127.0.0.1:1", "GET", f"/{self.path}/key")
         record.op, record.status = "GetObject", 200
         self.request_log.finished(record)
 
