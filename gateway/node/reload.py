@@ -59,13 +59,9 @@ class Reloader:
 
     async def reload(self) -> dict[str, Difference]:
         """What changed, by section; empty when nothing did. Raises ReloadRefused. Those who ask meanwhile wait."""
-        if self._reread is None:
-            raise ReloadRefused(
-                "conflict", "the node was started without a config file: there is none to reload"
-            )
         async with self._one_at_a_time:
             try:
-                new = await self._read(self._reread)
+                new = await self._read()
                 changed = differences(self._config, new)
                 if changed:
                     await self._change(new)
@@ -77,9 +73,13 @@ class Reloader:
         log.info("config reloaded" if changed else "config read again, nothing changed", **changed)
         return changed
 
-    async def _read(self, reread: Callable[[], Config]) -> Config:
+    async def _read(self) -> Config:
+        if self._reread is None:
+            raise ReloadRefused(
+                "conflict", "the node was started without a config file, so there is none to read"
+            )
         try:
-            new = await asyncio.wait_for(_in_thread(reread), READ_S_MAX)
+            new = await asyncio.wait_for(_in_thread(self._reread), READ_S_MAX)
         except ConfigError as error:
             mistakes = [(path, text) for path, _, text in (line.partition(": ") for line in error.mistakes)]
             raise ReloadRefused("mistakes", "the config has mistakes", mistakes) from None
