@@ -158,6 +158,14 @@ class WriteResult:
     last_modified: float | None = None
 
 
+class ToDelete(NamedTuple):
+    """One key of several to delete. `etag`: only if the object still has it, or `*`, if there is one."""
+
+    key: str
+    version_id: str | None = None
+    etag: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class BucketEntry:
     name: str

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.frontend.exchange import Exchange, RequestHead
 from gateway.frontend.handlers import handler_of
 from gateway.frontend.handlers.answers import report
+from gateway.frontend.handlers.buckets import require_expected_owner
 from gateway.frontend.request import Request, admit
 from gateway.objects.context import Services
+from gateway.objects.owners import OWNER_HEADER
 from gateway.s3.errors import S3Error, error_xml, to_s3
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class FrontDoor:
         services = self._services
         try:
             request = self._admit(exchange, services)
+            if OWNER_HEADER in request.headers:
+                await require_expected_owner(services, request)
             await handler_of(request.operation)(services, request)
         except ConnectionResetError:
             exchange.abort()

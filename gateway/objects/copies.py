@@ -20,6 +20,7 @@ from gateway.namespace.mounts import Target
 from gateway.objects.context import Services
 from gateway.objects.copy_tags import tags_of
 from gateway.objects.mirrored import at_home, is_mirrored, judged, located
+from gateway.objects.owners import OWNER_HEADER, SOURCE_OWNER_HEADER, require_owner
 from gateway.objects.streamed import known_checksum, proofs_of, proven, received
 from gateway.objects.writes import require_conditions, settle
 from gateway.origins.base import Origin, PutBody, Reading
@@ -47,7 +48,7 @@ _ABOUT_THE_CALL = frozenset(
     [
         "x-amz-checksum-algorithm",
         "x-amz-request-payer",
-        "x-amz-source-expected-bucket-owner",
+        SOURCE_OWNER_HEADER,
     ]
 )
 
@@ -114,6 +115,7 @@ async def _copy_object(
             source_version=source.version_id,
         )
     else:
+        await _require_owners(services, found, home, headers)
         change = _stream_object(services, source, found, home, headers, left)
     return _shown(services, source, target, await settle(services, target, change))
 
@@ -228,6 +230,15 @@ def _is_about_the_copy(name: str) -> bool:
     return name.startswith("x-amz-") and not name.startswith("x-amz-meta-")
 
 
+async def _require_owners(
+    services: Services, found: Target, home: Target, headers: Mapping[str, str]
+) -> None:
+    """Of a copy that no origin is told of as one."""
+    for name, place in ((SOURCE_OWNER_HEADER, found), (OWNER_HEADER, home)):
+        if (owner := headers.get(name)) is not None:
+            await require_owner(services, [place], owner)
+
+
 async def copy_part(
     services: Services,
     source: Source,
@@ -251,6 +262,7 @@ async def copy_part(
             source_version=source.version_id,
         )
     _require_current(source)
+    await _require_owners(services, found, home, headers)
     wanted = await _checksum_of_upload(destination, home, upload_id)
     origin, remote, (start, stop) = services.origin(found), found.remote, byte_range or (0, None)
     async with (

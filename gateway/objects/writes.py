@@ -7,7 +7,7 @@ read that begins after the answer never finds the previous version here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -62,12 +62,16 @@ async def put_object(
 
 
 async def settle(services: Services, target: Target, change: Coroutine[Any, Any, T]) -> T:
-    """Carries `change` out at the origin and forgets `target` before the result is known to anybody.
+    return await settle_all(services, [target], change)
+
+
+async def settle_all(services: Services, targets: Iterable[Target], change: Coroutine[Any, Any, T]) -> T:
+    """Carries `change` out at the origin and forgets `targets` before the result is known to anybody.
 
     The change runs in a task of its own: a client that leaves once its last byte has been sent on must not stop
     us between the origin's commit and the forgetting, which would leave the old version served until it expires.
     A client that leaves earlier ends the change through its body's iterator, which raises."""
-    keys = [target.cache_key, *services.view.echoes.of(target.cache_key)]
+    keys = [key for one in targets for key in (one.cache_key, *services.view.echoes.of(one.cache_key))]
     task = services.tasks.spawn(_carry_out(services, keys, change), "settle")
     outcome = await asyncio.shield(task)
     if outcome.error is not None:
@@ -96,8 +100,7 @@ async def _carry_out(
 
 async def _forget(services: Services, keys: Sequence[bytes]) -> None:
     """`keys`: of the object, and of what other mounts call it."""
-    for key in keys:
-        await services.store.forget(key)
+    await asyncio.gather(*(services.store.forget(key) for key in keys))
 
 
 def without_effect(error: Exception) -> bool:

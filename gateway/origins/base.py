@@ -8,6 +8,8 @@ Obligations of every method:
   * errors are the kinds of `gateway.errors`, nothing else (CancelledError aside);
   * idempotent calls (head, get before its first byte, list, delete, abort) retry by themselves with backoff
     and jitter inside the per-request deadline; calls that consume a body never do;
+  * every try passes `Limits.enter` before it takes a connection, and what fetches object data asks
+    `Limits.require_budget` before that (`Wire.send` and `Observed` do both);
   * a `put` whose body iterator raises, or ends short of `length`, leaves nothing visible;
   * cancellation releases the connection and leaves nothing visible.
 """
@@ -19,6 +21,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from gateway.errors import GatewayError
 from gateway.model import (
     BucketEntry,
     Conditions,
@@ -27,6 +30,7 @@ from gateway.model import (
     Part,
     PartPage,
     Remote,
+    ToDelete,
     UploadPage,
     VersionPage,
     WriteResult,
@@ -39,7 +43,8 @@ class Capabilities:
     can be re-signed and passed on; `forwards_only`: without that, the names of the calls that can be. `versions`:
     object versions exist. `conditional_writes`: If-Match and If-None-Match on put and complete are atomic there (or
     refused on one of them). `trailers`: accepts aws-chunked with a checksum trailer. `checksums`: stores and returns
-    x-amz-checksum-*. `batch_delete`: DeleteObjects in one call."""
+    x-amz-checksum-*. `batch_delete`: it is a `DeletesMany`. `conditional_deletes`: If-Match on deletes is atomic there;
+    stores that do not know it delete all the same."""
 
     forward: bool = False
     versions: bool = False
@@ -47,6 +52,7 @@ class Capabilities:
     trailers: bool = False
     checksums: bool = False
     batch_delete: bool = False
+    conditional_deletes: bool = False
     forwards_only: frozenset[str] = frozenset()
 
     def forwards(self, call_name: str) -> bool:
@@ -234,6 +240,17 @@ class Origin(Protocol):
         """Only what `capabilities.forwards`; else raises Unsupported."""
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class DeletesMany(Protocol):
+    """What an origin with `capabilities.batch_delete` can do beside."""
+
+    async def delete_many(
+        self, bucket: str, doomed: Sequence[ToDelete]
+    ) -> Sequence[Mapping[str, str] | GatewayError]:
+        """At most 1,000 in one request, each with its response headers, as `delete` has them, or its error. Raises
+        what met the request as a whole, Unsupported where keys cannot be sent so."""
 
 
 @runtime_checkable

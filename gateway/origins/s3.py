@@ -3,7 +3,7 @@
     s3_endpoint  host and path     s3_credentials  keys, or the default chain     s3_flavours  what a store lacks
     s3_http      the wire: one signed request, one answer         s3_body  streamed bodies and their framing
     s3_client    retries, errors as our kinds (s3_errors), documents (s3_xml)
-    s3_read  s3_write  s3_multipart  s3_list  s3_forward          the calls
+    s3_read  s3_write  s3_multipart  s3_list  s3_delete  s3_forward      the calls
 
 Calls are signed by `s3/signer.py` and go over aiohttp's client: aiobotocore costs several times their CPU
 (`loadtest/origin_clients.py` measures it) and normalises paths, and its parsers would need the same checks behind
@@ -23,11 +23,12 @@ from gateway.model import (
     Part,
     PartPage,
     Remote,
+    ToDelete,
     UploadPage,
     VersionPage,
     WriteResult,
 )
-from gateway.origins import s3_list, s3_multipart, s3_read, s3_write
+from gateway.origins import s3_delete, s3_list, s3_multipart, s3_read, s3_write
 from gateway.origins.base import ForwardRequest, ForwardResponse, PutBody, Reading
 from gateway.origins.limits import Limits
 from gateway.origins.s3_client import Client
@@ -61,6 +62,9 @@ class S3Origin:
     async def delete(self, remote: Remote, *, version_id: str | None = None) -> Mapping[str, str]:
         query = "" if version_id is None else encode_query([("versionId", version_id)])
         return await s3_write.delete(self._client, remote, query)
+
+    async def delete_many(self, bucket: str, doomed: Sequence[ToDelete]) -> Sequence[s3_delete.Outcome]:
+        return await s3_delete.delete_many(self._client, bucket, doomed)
 
     async def copy(
         self, source: Remote, target: Remote, headers: Mapping[str, str], *, source_version: str | None = None

@@ -12,6 +12,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _MARKUP = re.compile(r"[&<>\"'\x00-\x1f\x7f\x85\u2028\ufffe\uffff]")
 _ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_UNCARRIED = re.compile("^\\s|\\s$|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"}
 _KEEP_AS_IS = "\t\n"
 
@@ -53,6 +54,12 @@ def _reference(match: re.Match[str]) -> str:
     if character in _KEEP_AS_IS:
         return character
     return _ENTITIES.get(character) or f"&#x{ord(character):x};"
+
+
+def xml_carries(text: str) -> bool:
+    """Whether every reader of a document finds exactly this text in an element: no character that XML 1.0 has no form
+    for or that readers replace, and no white space that some of them strip."""
+    return not _UNCARRIED.search(text)
 
 
 def xml_visible(text: str) -> str:

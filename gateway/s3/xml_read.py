@@ -37,12 +37,13 @@ _CHECKSUMS = {"Checksum" + name.upper(): HEADER_PREFIX + name for name in SIZES}
 
 @dataclass(frozen=True, slots=True)
 class DeleteEntry:
-    """One object to delete. `etag`: only if it still has this ETag (a condition that must not be passed
-    over)."""
+    """One object to delete. `etag`: only if it still has this ETag. `unchecked`: it has a condition of another kind,
+    which must not be passed over."""
 
     key: str
     version_id: str | None = None
     etag: str | None = None
+    unchecked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Delete:
 
 
 def parse_delete(body: bytes) -> Delete:
-    """Raises MalformedXML (also for none or more than 1,000 keys), KeyTooLongError, NotImplemented."""
+    """Raises MalformedXML (also for none or more than 1,000 keys), KeyTooLongError."""
     entries = []
     quiet = False
     for child in _root(body, "Delete", DELETE_BYTES_MAX):
@@ -75,9 +76,8 @@ def _delete_entry(node: Element) -> DeleteEntry:
         raise S3Error("MalformedXML", "An Object has no Key.")
     if len(key.encode("utf-8")) > KEY_BYTES_MAX:
         raise S3Error("KeyTooLongError", extra={"MaxSizeAllowed": str(KEY_BYTES_MAX)})
-    if "LastModifiedTime" in given or "Size" in given:
-        raise S3Error("NotImplemented", "Conditional deletes by size or time are not supported here.")
-    return DeleteEntry(key, given.get("VersionId") or None, given.get("ETag") or None)
+    unchecked = "LastModifiedTime" in given or "Size" in given
+    return DeleteEntry(key, given.get("VersionId") or None, given.get("ETag") or None, unchecked)
 
 
 def parse_complete(body: bytes) -> tuple[Part, ...]:

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.errors import (
     Changed,
+    ConditionFailed,
     GatewayError,
     NoSuchBucket,
     NotFound,
@@ -20,7 +21,7 @@ from gateway.errors import (
     Unreachable,
     Unsupported,
 )
-from gateway.model import Conditions, Part, Remote
+from gateway.model import Conditions, Part, Remote, ToDelete
 from gateway.origins.base import ForwardRequest, PutBody
 from gateway.origins.s3_body import JOINED_BYTES_MAX
 from tests.origins.bodies import TornError, body, pieces, read, torn
@@ -367,6 +368,52 @@ async def test_a_put_survives_a_connection_that_was_closed_while_idle() -> None:
         await place.served.wait()
         await origin.put(HERE, body(TEN), Conditions())
         assert place.bodies == [TEN, TEN]
+
+
+async def test_each_of_many_deletes_ends_as_the_answer_says_and_what_it_passes_over_is_unknown() -> None:
+    document = (
+        "<DeleteResult><Deleted><Key>a</Key><DeleteMarker>true</DeleteMarker>"
+        "<DeleteMarkerVersionId>m</DeleteMarkerVersionId></Deleted>"
+        "<Deleted><Key>b</Key><VersionId>2</VersionId></Deleted>"
+        "<Error><Key>b</Key><VersionId>1</VersionId><Code>AccessDenied</Code></Error>"
+        "<Error><Key>c</Key><Code>NoSuchKey</Code></Error><Error><Key>d</Key><Code>NoSuchKey</Code></Error>"
+        "<Error><Key>e</Key><Code>InternalError</Code></Error><Error><Key>f</Key><Code>PreconditionFailed</Code></Error>"
+        "<Deleted><Key>z</Key></Deleted></DeleteResult>"
+    )
+    doomed = [
+        ToDelete("a"),
+        ToDelete("b", "1"),
+        ToDelete("b", "2"),
+        ToDelete("c"),
+        ToDelete("d", None, '"t"'),
+        ToDelete("e"),
+        ToDelete("f", None, '"t"'),
+        ToDelete("g"),
+    ]
+    async with hell(answer(200, document.encode())) as place, origin_at(place) as origin:
+        outcomes = await origin.delete_many("bucket", doomed)
+        assert outcomes[0] == {"x-amz-delete-marker": "true", "x-amz-version-id": "m"}
+        assert outcomes[2:4] == [{"x-amz-version-id": "2"}, {}]
+        failed = [type(outcome) for outcome in (outcomes[1], *outcomes[4:])]
+        assert failed == [OriginDenied, NotFound, Unreachable, ConditionFailed, Unreachable]
+        assert place.requests[0].startswith("POST /bucket?delete= HTTP/1.1\r\n")
+        assert b"<Object><Key>b</Key><VersionId>1</VersionId></Object>" in place.bodies[0]
+        assert b"<Object><Key>d</Key><ETag>&quot;t&quot;</ETag></Object>" in place.bodies[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (answer(200, b"<html/>"), Unreachable),
+        (answer(200, b"<Error><Code>AccessDenied</Code></Error>"), OriginDenied),
+        (error(501, "NotImplemented"), Unsupported),
+        (error(404, "NoSuchBucket"), NoSuchBucket),
+    ],
+)
+async def test_many_deletes_that_fail_as_a_whole(said: bytes, kind: type[GatewayError]) -> None:
+    async with hell(*[said] * 10) as place, origin_at(place) as origin:
+        with pytest.raises(kind):
+            await origin.delete_many("bucket", [ToDelete("a")])
 
 
 async def test_a_copy_and_an_empty_body_are_not_repeated_either() -> None:

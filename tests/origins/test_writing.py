@@ -10,7 +10,8 @@ import zlib
 import pytest
 
 from gateway.errors import ConditionFailed, GatewayError, NotFound, Refused, Unsupported
-from gateway.model import Conditions, Remote
+from gateway.model import Conditions, Remote, ToDelete
+from gateway.origins.base import DeletesMany
 from tests.origins.bodies import TornError, body, read, stuck, torn
 from tests.origins.conftest import BUCKET, Cloud
 
@@ -122,6 +123,24 @@ async def test_delete(cloud: Cloud) -> None:
     with pytest.raises(NotFound):
         await cloud.head()
     await cloud.origin.delete(cloud.at())
+
+
+async def test_many_are_deleted_in_one_request(cloud: Cloud) -> None:
+    if not cloud.origin.capabilities.batch_delete:
+        pytest.skip("this store has no such request")
+    assert isinstance(cloud.origin, DeletesMany)
+    keys = ["a+b", "a b/c", "é<&>\"'", "%2F", "k" * 150, "kept"]
+    for key in keys:
+        await cloud.origin.put(cloud.at(key), body(b"x"), Conditions())
+    doomed = [ToDelete(cloud.at(key).key) for key in (*keys[:-1], "missing", "dir//./x")]
+    outcomes = await cloud.origin.delete_many(BUCKET, doomed)
+    assert [isinstance(outcome, GatewayError) for outcome in outcomes] == [False] * len(doomed)
+    for key in keys[:-1]:
+        with pytest.raises(NotFound):
+            await cloud.head(key)
+    assert await cloud.get("kept") == b"x"
+    with pytest.raises(Unsupported):
+        await cloud.origin.delete_many(BUCKET, [ToDelete("a\x01b")])
 
 
 @pytest.mark.needs("copy")

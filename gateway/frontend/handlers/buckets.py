@@ -1,4 +1,4 @@
-"""The service and its buckets: ListBuckets, HeadBucket, GetBucketLocation."""
+"""The service and its buckets: ListBuckets, HeadBucket, GetBucketLocation, and whose a bucket is expected to be."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from gateway.frontend.handlers.answers import OWNER_ID, answer_empty, answer_xml
 from gateway.frontend.request import Request
 from gateway.model import BucketEntry
 from gateway.objects.context import Services
+from gateway.objects.owners import OWNER_HEADER, require_owner
 from gateway.s3 import xml_lists, xml_write
 
 # S3's own bound of one page.
 _BUCKETS_MAX = 10_000
 # Mounts have no time of creation, and S3's answer must have one.
 _CREATED_UNKNOWN = 0.0
+# Answered out of other requests than the client's (DeleteObjects: deleting.py).
+_OF_A_BUCKET = frozenset(
+    "HeadBucket GetBucketLocation ListObjects ListObjectsV2 ListObjectVersions ListMultipartUploads".split()
+)
+_OF_A_KEY = frozenset("GetObjectAttributes ListParts AbortMultipartUpload".split())
 
 
 async def list_buckets(services: Services, request: Request) -> None:
@@ -52,6 +58,17 @@ async def head_bucket(services: Services, request: Request) -> None:
 async def get_bucket_location(services: Services, request: Request) -> None:
     await _require_bucket(services, request)
     await answer_xml(request, xml_write.location(services.region))
+
+
+async def require_expected_owner(services: Services, request: Request) -> None:
+    """For calls that do not carry the header to the origin themselves."""
+    owner, name = request.headers[OWNER_HEADER], request.operation.name
+    if name in _OF_A_BUCKET:
+        mounts, bucket = request.view.mounts, request.address.bucket
+        targets = [mounts.resolve(bucket, mount.prefix) for mount in mounts.of_bucket(bucket)]
+        await require_owner(services, targets, owner)
+    elif name in _OF_A_KEY:
+        await require_owner(services, [request.the_target], owner)
 
 
 async def _require_bucket(services: Services, request: Request) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Unsupported
 from gateway.frontend.handlers.answers import answer_empty, answer_xml
 from gateway.frontend.handlers.bodies import THREAD_BYTES_MIN, read_document
 from gateway.frontend.handlers.forwarding import forward
@@ -12,6 +12,7 @@ from gateway.frontend.request import Request, read_only
 from gateway.objects import deletes
 from gateway.objects.context import Services
 from gateway.objects.deletes import Deletion, Doomed
+from gateway.objects.owners import OWNER_HEADER, require_owner
 from gateway.s3.errors import S3Error, to_s3
 from gateway.s3.xml_read import DELETE_BYTES_MAX, Delete, DeleteEntry, parse_delete
 from gateway.s3.xml_write import delete_result
@@ -19,13 +20,20 @@ from gateway.s3.xml_write import delete_result
 # What an origin's plain delete cannot carry: conditions and the rights to break a lock. Passing over one of them
 # would delete what should have stayed.
 _ONLY_THE_ORIGIN = ("if-match", "x-amz-bypass-governance-retention", "x-amz-mfa")
+# Conditions that S3 knows for directory buckets alone.
+_UNCHECKED = ("x-amz-if-match-last-modified-time", "x-amz-if-match-size")
 # Said of an account, which only a store that has accounts can check.
-_ABOUT_ACCOUNTS = ("x-amz-expected-bucket-owner", "x-amz-request-payer")
+_ABOUT_ACCOUNTS = (OWNER_HEADER, "x-amz-request-payer")
 
 
 async def delete_object(services: Services, request: Request) -> None:
-    forwards = services.origin(request.the_target).capabilities.forward
-    asked = (*_ONLY_THE_ORIGIN, *_ABOUT_ACCOUNTS) if forwards else _ONLY_THE_ORIGIN
+    origin = services.origin(request.the_target)
+    can = origin.capabilities
+    if any(name in request.headers for name in _UNCHECKED):
+        raise Unsupported("Only If-Match is supported as a condition of a delete.")
+    if "if-match" in request.headers and can.forward and not can.conditional_deletes:
+        raise Unsupported(f"The origin {origin.name} does not check conditions on deletes.")
+    asked = (*_ONLY_THE_ORIGIN, *_ABOUT_ACCOUNTS) if can.forward else _ONLY_THE_ORIGIN
     if any(name in request.headers for name in asked):
         await forward(services, request)
         return
@@ -44,7 +52,10 @@ async def delete_objects(services: Services, request: Request) -> None:
     else:
         wanted = await services.threads.run(parse_delete, body)
     judged = [_judge(request, entry) for entry in wanted.entries]
-    done = iter(await deletes.delete_objects(services, [one for one in judged if isinstance(one, Doomed)]))
+    doomed = [one for one in judged if isinstance(one, Doomed)]
+    if (owner := request.headers.get(OWNER_HEADER)) is not None:
+        await require_owner(services, [one.target for one in doomed], owner)
+    done = iter(await deletes.delete_objects(services, doomed))
     results = [next(done) if isinstance(one, Doomed) else one for one in judged]
     await answer_xml(request, _result(wanted, results))
 
@@ -57,12 +68,12 @@ def _judge(request: Request, entry: DeleteEntry) -> Doomed | Deletion:
     try:
         if not view.access.allowed(request.auth.access_key, action, bucket, entry.key):
             raise S3Error("AccessDenied")
-        if entry.etag is not None:
-            raise S3Error("NotImplemented", "Conditional deletes are supported one key at a time.")
+        if entry.unchecked:
+            raise Unsupported("Only an ETag is supported as a condition of a delete.")
         target = view.mounts.resolve(bucket, entry.key)
         if target.mount.read_only:
             raise read_only(target)
-        return Doomed(target, entry.version_id)
+        return Doomed(target, entry.version_id, entry.etag)
     except GatewayError as error:
         if to_s3(error).code == "NoSuchBucket":
             raise

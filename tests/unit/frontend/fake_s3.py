@@ -24,7 +24,9 @@ class FakeResponse:
 class FakeS3:
     """Remembers what was forwarded, with its body, and answers with `response`."""
 
-    capabilities = Capabilities(forward=True, versions=True, conditional_writes=True)
+    capabilities = Capabilities(
+        forward=True, versions=True, conditional_writes=True, conditional_deletes=True
+    )
 
     def __init__(self) -> None:
         self.name = "cloud"

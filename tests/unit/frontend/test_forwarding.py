@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from gateway.errors import Unreachable
 from gateway.namespace.mounts import Mount
+from gateway.origins.base import Capabilities
 from gateway.s3.authentication import STREAMING_UNSIGNED_TRAILER
 from tests.unit.frontend.fake_s3 import FakeResponse, FakeS3
 from tests.unit.frontend.harness import MOUNTS, Node, running, signed
@@ -103,6 +105,61 @@ async def test_a_conditional_delete_is_the_origins_to_judge(lake: Node, cloud: F
     kept = await lake.call("DELETE", "/data/k", headers={"if-match": '"e"'})
     assert (kept.status, kept.code) == (501, "NotImplemented")
     assert await lake.get("/data/k") == b"x"
+
+
+async def test_a_condition_that_a_store_would_pass_over_deletes_nothing(lake: Node, cloud: FakeS3) -> None:
+    cloud.capabilities = Capabilities(forward=True)
+    for headers in (
+        {"if-match": '"e"'},
+        {"x-amz-if-match-size": "5"},
+        {"x-amz-if-match-last-modified-time": "Thu, 01 Jan 2026 00:00:00 GMT"},
+    ):
+        kept = await lake.call("DELETE", "/lake/k", headers=headers)
+        assert (kept.status, kept.code) == (501, "NotImplemented")
+    assert cloud.requests == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query"),
+    [
+        ("HEAD", "/lake", ""),
+        ("GET", "/lake", "location="),
+        ("GET", "/lake", ""),
+        ("GET", "/part", "list-type=2"),
+        ("GET", "/lake", "versions="),
+        ("GET", "/lake", "uploads="),
+        ("GET", "/lake/k", "attributes="),
+        ("GET", "/lake/k", "uploadId=u"),
+        ("DELETE", "/lake/k", "uploadId=u"),
+    ],
+)
+async def test_a_bucket_of_somebody_else_is_refused_by_whatever_is_made_of_other_requests(
+    lake: Node, cloud: FakeS3, method: str, path: str, query: str
+) -> None:
+    cloud.response = FakeResponse(403)
+    owner = {"x-amz-expected-bucket-owner": "1234"}
+    got = await lake.call(method, path, query=query, headers=owner)
+    assert got.status == 403
+    [asked] = cloud.requests
+    assert (asked.method, asked.remote, dict(asked.headers)) == ("HEAD", ("corp-lake", ""), owner)
+
+
+async def test_several_deletes_ask_once_whose_the_bucket_is(lake: Node, cloud: FakeS3) -> None:
+    cloud.response = FakeResponse(403)
+    body = b"<Delete><Object><Key>k</Key></Object><Object><Key>l</Key></Object></Delete>"
+    digest = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+    headers = {"x-amz-expected-bucket-owner": "1234", "content-md5": digest}
+    got = await lake.call("POST", "/lake", query="delete=", body=body, headers=headers)
+    assert (got.status, got.code) == (403, "AccessDenied")
+    assert len(cloud.requests) == 1
+
+
+async def test_a_directory_belongs_to_no_account(lake: Node) -> None:
+    await lake.put("/data/k")
+    owner = {"x-amz-expected-bucket-owner": "1234"}
+    assert (await lake.call("HEAD", "/data", headers=owner)).status == 200
+    listed = await lake.call("GET", "/data", query="list-type=2", headers=owner)
+    assert listed.texts("Key") == ["k"]
 
 
 async def test_a_forged_body_never_reaches_the_origin(lake: Node, cloud: FakeS3) -> None:

@@ -80,7 +80,7 @@ def complete(*parts: str) -> bytes:
         (delete("<Key>a<b/></Key>"), "MalformedXML"),
         (delete("<Key>" + "k" * 1025 + "</Key>"), "KeyTooLongError"),
         (delete("<Key>" + "é" * 513 + "</Key>"), "KeyTooLongError"),
-        (delete("<Key>k</Key><Size>5</Size>"), "NotImplemented"),
+        (delete("<Key>k</Key><Size>5</Size>"), ""),
         (b"<Other><Object><Key>k</Key></Object></Other>", "MalformedXML"),
         (b"", "MalformedXML"),
         (b"\x00", "MalformedXML"),
@@ -144,7 +144,7 @@ def test_hostile_bodies_are_refused_in_no_time(name: str) -> None:
     for parse in (parse_delete, parse_complete):
         began = time.process_time()
         assert code_of(parse, HOSTILE[name]) == "MalformedXML"
-        assert time.process_time() - began < 0.05
+        assert time.process_time() - began < 0.5  # what they are made to cost is minutes
 
 
 def test_the_bounds_hold_what_is_legal() -> None:
