@@ -8,6 +8,7 @@ a scan in a small quota makes nobody else's misses look like a scan.
 
 from __future__ import annotations
 
+import lmdb
 import structlog
 
 from gateway.cache.admission import Admission
@@ -29,6 +30,7 @@ class Bounds:
         self._workers = workers
         self._stripe_blocks = stripe_blocks
         self._admissions: dict[Quota, Admission] = {}
+        self._unpinned_before = 0  # bytes, by the rules before these
         self._warned = False
         self._gone: set[str] = set()  # rules that had a quota once: their figures end at 0
 
@@ -45,13 +47,18 @@ class Bounds:
         rules = {quota.rule for quota in keeping.quotas.values()}
         self._gone = (self._gone | {quota.rule for quota in self.keeping.quotas.values()}) - rules
         self._changes.keeping = keeping
-        self._warned = False
+        self._unpinned_before, self._warned = self._changes.unpinned_bytes, False
         self.tell()
 
     def tell(self) -> None:
         """The index knows by which rules blocks are to be tagged; said again where it took no change, or a worker
         that was a moment behind said something else."""
-        if self._index.number(b"policy") != self.keeping.fingerprint:
+        try:
+            told = self._index.number(b"policy")
+        except lmdb.Error as error:
+            self._index.report(error)
+            return
+        if told != self.keeping.fingerprint:
             self._writer.post(self._changes.set_policy, self.keeping.fingerprint)
 
     def admit(self, key: bytes, block: int, length: int) -> bool:
@@ -87,7 +94,8 @@ class Bounds:
         ]
 
     def warn_once(self) -> None:
-        if self._changes.unpinned_bytes and not self._warned:
+        """Once under these rules."""
+        if self._changes.unpinned_bytes > self._unpinned_before and not self._warned:
             self._warned = True
             log.warning(
                 "more is pinned than the cache holds for pins; the oldest of it is evicted like anything else",

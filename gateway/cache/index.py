@@ -236,7 +236,12 @@ class Index:
             return read_number(txn, self.meta, name)
 
     def tagged_bytes(self, tag: int) -> int:
-        return self.number(tag_sum(tag))
+        """Reads ask it too: a damaged index says 0 to them."""
+        try:
+            return self.number(tag_sum(tag))
+        except lmdb.Error as error:
+            self.report(error)
+            return 0
 
     def file_bytes(self) -> int:
         """What the index takes on disk: LMDB's file only grows."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import lmdb
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.cache.index import SEALED
 from gateway.cache.store import Store
@@ -96,7 +97,14 @@ async def test_a_cache_full_of_pins_goes_on_caching(tmp_path: Path) -> None:
         assert kept[-200:] == pinned[-200:]
         assert len(kept) * BLOCK > 0.9 * store._changes.pins_max()
         assert set(kept) <= set(before)
-        store._observe()
+        with capture_logs() as logs:
+            store._observe()
+            store._observe()
+            store.apply(PINS)
+            store._observe()
+        assert [line["event"][:20] for line in logs if line["log_level"] == "warning"] == [
+            "more is pinned than "
+        ]
         assert store.counters.unpinned_bytes > 0
         assert store.counters.reserve_failures == 0
 
