@@ -9,6 +9,7 @@ compose, and signed URLs.
 
     gcs_checks   requests judged by their head          gcs_state   generations, locks, parts of uploads
     gcs_bodies   bodies and their digests               gcs_calls   each call, put to the store
+    gcs_answers  headers and bodies in Google's words   gcs_lists   documents that Google words in another way
 """
 
 from __future__ import annotations

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Final
 
 from aiohttp import web
 
 from gateway.cli.emulators import gcs_lists
-from gateway.cli.emulators.gcs_bodies import PIECE_BYTES, Body
+from gateway.cli.emulators.gcs_answers import (
+    inflated,
+    of_generation,
+    passed,
+    shown_headers,
+    small_body,
+    streamed,
+    to_store,
+)
+from gateway.cli.emulators.gcs_bodies import Body
 from gateway.cli.emulators.gcs_checks import Head, Refusal, expected_digests
 from gateway.cli.emulators.gcs_state import Generation, Generations, Name, PartSeen, Uploads, version_id_of
 from gateway.errors import NotFound
@@ -24,26 +32,8 @@ from gateway.s3.conditions import check, parse_copy_conditions, parse_http_date
 from gateway.s3.signer import encode_query
 from gateway.s3.xml_read import parse_complete
 
-DOCUMENT_BODY_MAX: Final = 4 << 20
 MATCH: Final = "x-goog-if-generation-match"
-# Kept among the metadata, where no client sees it: the store may not know Google's classes.
-_CLASS: Final = "x-amz-meta-of-the-emulator-class"
-_STORED: Final = (
-    "cache-control",
-    "content-disposition",
-    "content-encoding",
-    "content-language",
-    "content-type",
-)
 _CONDITIONS: Final = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
-_SHOWN: Final = (
-    *_STORED,
-    "accept-ranges",
-    "content-length",
-    "content-range",
-    "etag",
-    "last-modified",
-)
 _XML: Final = {"content-type": "application/xml; charset=UTF-8"}
 
 
@@ -80,11 +70,11 @@ class Calls:
         if head.method == "GET" and "versions" in query:
             document = await gcs_lists.generations(self._store, self._generations, head.bucket, query)
             return web.Response(body=document, headers=_XML)
-        body = await _small_body(request)
+        body = await small_body(request)
         digest = hashlib.sha256(body).hexdigest()
         pairs = encode_query(sorted(query.items()))
         call = Call("forward", head.method, head.bucket, "", pairs, {}, digest, body or None, answer_s=BULK_S)
-        return await _passed(await self._store.wire.send(call), head)
+        return await passed(await self._store.wire.send(call), head)
 
     # Reading
 
@@ -104,19 +94,19 @@ class Calls:
         answer = await self._store.wire.send(call)
         try:
             if answer.status not in (200, 206):
-                return await _passed(answer, head)
+                return await passed(answer, head)
             etag, version_id = answer.headers.get("etag", ""), version_id_of(answer.headers)
             seen = await self._generations.seen(name, etag, version_id)
             if wanted is not None and seen.number != wanted.number:
                 raise Refusal(404, "NoSuchKey", "That generation is no more.")
-            shown = _shown(answer.headers, seen)
+            shown = shown_headers(answer.headers, seen)
             if inflate and "gzip" in answer.headers.get("content-encoding", "").lower():
                 if "range" in headers:  # of a body that is inflated there are none
                     call.headers = {key: value for key, value in headers.items() if key != "range"}
                     answer.close()
                     answer = await self._store.wire.send(call)
-                return await _inflated(request, answer, shown)
-            return await _streamed(request, answer, shown, answer.status)
+                return await inflated(request, answer, shown)
+            return await streamed(request, answer, shown, answer.status)
         finally:
             answer.close()
 
@@ -159,11 +149,11 @@ class Calls:
                 await self._require_match(name, head)
 
             body = Body(request, expected_digests(head.headers), last_question)
-            answer = await self._send(Call("put", "PUT", *name), head, body, _to_store(head.headers))
+            answer = await self._send(Call("put", "PUT", *name), head, body, to_store(head.headers))
             version_id = version_id_of(answer.headers)
             hashes = (body.crc32c_text, body.md5_text)
             made = self._generations.written(name, answer.headers["etag"], version_id, *hashes)
-        return web.Response(headers={"ETag": made.etag, **_of_generation(made)})
+        return web.Response(headers={"ETag": made.etag, **of_generation(made)})
 
     async def _send(self, call: Call, head: Head, body: Body, headers: Mapping[str, str]) -> Answer:
         length = head.headers.get("content-length")
@@ -208,7 +198,7 @@ class Calls:
         origin = await self._generations.seen(source, found["etag"], version_id_of(found))
         if copied is not None and origin.number != copied.number:
             raise Refusal(404, "NoSuchKey", "That generation is no more.")
-        headers = _to_store(head.headers) if directive == "REPLACE" else {}
+        headers = to_store(head.headers) if directive == "REPLACE" else {}
         headers["x-amz-metadata-directive"] = directive
         headers["x-amz-copy-source"] = s3_write.copy_source(Remote(*source), origin.version_id)
         async with self._generations.lock(name):
@@ -224,13 +214,13 @@ class Calls:
             "<?xml version='1.0' encoding='UTF-8'?><CopyObjectResult>"
             f"<LastModified>{modified}</LastModified><ETag>{etag}</ETag></CopyObjectResult>"
         )
-        return web.Response(body=document.encode(), headers={**_XML, **_of_generation(made)})
+        return web.Response(body=document.encode(), headers={**_XML, **of_generation(made)})
 
     # Uploads
 
     async def _begin_upload(self, head: Head) -> web.StreamResponse:
         _require_no_match(head)
-        call = Call("multipart", "POST", head.bucket, head.key, "uploads=", _to_store(head.headers))
+        call = Call("multipart", "POST", head.bucket, head.key, "uploads=", to_store(head.headers))
         answer = await self._store.open(call)
         try:
             document = await answer.read(DOCUMENT_BYTES_MAX)
@@ -264,7 +254,7 @@ class Calls:
         pairs = encode_query(sorted(query.items()))
         if head.method == "POST":
             _require_no_match(head)
-            sent = await _small_body(request)
+            sent = await small_body(request)
             crc32c = self._uploads.check(upload, parse_complete(sent))
             digest = hashlib.sha256(sent).hexdigest()
             call = Call("multipart", "POST", *name, pairs, {}, digest, sent, answer_s=BULK_S)
@@ -274,12 +264,12 @@ class Calls:
                 made = self._generations.written(name, etag, version_id_of(answer.headers), crc32c)
             self._uploads.end(upload_id)
             document = gcs_lists.completed(name, etag)
-            return web.Response(body=document, headers={**_XML, **_of_generation(made)})
+            return web.Response(body=document, headers={**_XML, **of_generation(made)})
         if head.method == "DELETE":
             await self._store.finished(Call("multipart", "DELETE", *name, pairs), (200, 204))
             self._uploads.end(upload_id)
             return web.Response(status=204)
-        return await _passed(await self._store.wire.send(Call("list", "GET", *name, pairs)), head)
+        return await passed(await self._store.wire.send(Call("list", "GET", *name, pairs)), head)
 
 
 def _require_no_match(head: Head) -> None:
@@ -292,94 +282,3 @@ def _require_copy_conditions(headers: Mapping[str, str], source: Mapping[str, st
     modified = parse_http_date(source.get("last-modified", "")) or 0
     if check(parse_copy_conditions(named), source["etag"], modified) is not None:
         raise Refusal(412, "PreconditionFailed", "At least one of the pre-conditions did not hold.")
-
-
-def _to_store(headers: Mapping[str, str]) -> dict[str, str]:
-    sent = {key: headers[key] for key in _STORED if key in headers}
-    for key, value in headers.items():
-        if key.startswith("x-goog-meta-"):
-            sent["x-amz-meta-" + key.removeprefix("x-goog-meta-")] = value
-    if (storage := headers.get("x-goog-storage-class", "STANDARD")) != "STANDARD":
-        sent[_CLASS] = storage
-    return sent
-
-
-def _of_generation(seen: Generation) -> dict[str, str]:
-    hashes = {"x-goog-hash": seen.hashes} if seen.hashes else {}
-    return {"x-goog-generation": str(seen.number), "x-goog-metageneration": "1", **hashes}
-
-
-def _shown(headers: Mapping[str, str], seen: Generation) -> dict[str, str]:
-    shown = {key: headers[key] for key in _SHOWN if key in headers}
-    for key, value in headers.items():
-        if key.startswith("x-amz-meta-") and key != _CLASS:
-            shown["x-goog-meta-" + key.removeprefix("x-amz-meta-")] = value
-    shown["x-goog-storage-class"] = headers.get(_CLASS, "STANDARD")
-    shown["x-goog-stored-content-encoding"] = headers.get("content-encoding", "identity")
-    return shown | _of_generation(seen)
-
-
-async def _small_body(request: web.BaseRequest) -> bytes:
-    body = bytearray()
-    while piece := await request.content.read(PIECE_BYTES):
-        body += piece
-        if len(body) > DOCUMENT_BODY_MAX:
-            raise Refusal(400, "EntityTooLarge")
-    return bytes(body)
-
-
-async def _passed(answer: Answer, head: Head) -> web.Response:
-    """An answer that needs no other words here: a document, or an error."""
-    try:
-        body = b"" if head.method == "HEAD" else await answer.read(DOCUMENT_BYTES_MAX)
-    finally:
-        answer.close()
-    shown = ("content-type", "content-range", "etag", "last-modified")
-    headers = {key: answer.headers[key] for key in shown if key in answer.headers}
-    return web.Response(status=answer.status, body=body, headers=headers)
-
-
-async def _streamed(
-    request: web.BaseRequest, answer: Answer, headers: Mapping[str, str], status: int
-) -> web.StreamResponse:
-    response = web.StreamResponse(status=status, headers=_wire(headers))
-    await response.prepare(request)
-    if request.method != "HEAD":
-        async for piece in _pieces(answer):
-            await response.write(piece)
-    return response
-
-
-async def _inflated(
-    request: web.BaseRequest, answer: Answer, headers: Mapping[str, str]
-) -> web.StreamResponse:
-    """Decompressive transcoding: what Google does to a reader that does not take gzip. Bytes that are none are given
-    as they are."""
-    left_out = ("content-encoding", "content-length", "content-range")
-    shown = {key: value for key, value in headers.items() if key not in left_out}
-    shown["warning"] = "214 UploadServer gunzipped"
-    response = web.StreamResponse(status=200, headers=_wire(shown))
-    await response.prepare(request)
-    if request.method == "HEAD":
-        return response
-    inflater: zlib._Decompress | None = zlib.decompressobj(31)
-    async for piece in _pieces(answer):
-        try:
-            out = piece if inflater is None else inflater.decompress(piece)
-        except zlib.error:
-            inflater, out = None, piece
-        if out:
-            await response.write(out)
-    return response
-
-
-async def _pieces(answer: Answer) -> AsyncIterator[bytes]:
-    while piece := await answer.piece():
-        yield piece
-
-
-def _wire(headers: Mapping[str, str]) -> dict[str, str]:
-    """aiohttp writes headers as UTF-8: text that makes the latin-1 bytes that came."""
-    return {
-        name: value.encode("latin-1").decode("utf-8", "surrogateescape") for name, value in headers.items()
-    }
