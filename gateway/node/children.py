@@ -64,7 +64,9 @@ class Child:
         self.cut = False  # requests were broken off, or we cannot know
         self.silent_ticks = 0
         self.first_message = first_message
-        self.standing: Mapping[str, Any] = {}  # an order that processes to come are given, too, behind the first
+        self.standing: Mapping[
+            str, Any
+        ] = {}  # an order that processes to come are given, too, behind the first
         self._argv = argv
         self._gate = gate or asyncio.Lock()
         self._orders: dict[tuple[str, int], asyncio.Future[str | None]] = {}

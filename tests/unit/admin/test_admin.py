@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.admin import app as admin
 from gateway.admin.guard import Guard, host_name, is_loopback, presented
+from gateway.config.changes import ReloadRefused
 from gateway.config.schema import Address
 from tests.processes import free_port
 
@@ -26,6 +27,8 @@ PATHS = ["/", "/metrics", "/api/v1/status", "/api/v1/mounts"]
 class FakeNode:
     def __init__(self) -> None:
         self.reason = ""
+        self.reloads = 0
+        self.refusal: ReloadRefused | None = None
 
     def not_ready(self) -> str:
         return self.reason
@@ -38,8 +41,17 @@ class FakeNode:
     def mounts(self) -> list[dict[str, Any]]:
         return [{"path": "data"}]
 
+    def explain(self, bucket: str, key: str) -> dict[str, Any]:
+        return {"bucket": bucket, "key": key}
+
     def metrics_page(self) -> bytes:
         return b"gateway_workers 2.0\n"
+
+    async def reload(self) -> dict[str, Any]:
+        self.reloads += 1
+        if self.refusal is not None:
+            raise self.refusal
+        return {"mounts": {"added": ["data"]}}
 
 
 class Listener:
@@ -47,7 +59,10 @@ class Listener:
         self.node, self.url, self.session = node, url, session
 
     async def get(self, path: str, **headers: str) -> aiohttp.ClientResponse:
-        response = await self.session.get(self.url + path, headers=headers)
+        return await self.ask("GET", path, headers)
+
+    async def ask(self, method: str, path: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        response = await self.session.request(method, self.url + path, headers=headers)
         await response.read()
         return response
 
@@ -89,6 +104,71 @@ async def test_pages(local: Listener) -> None:
     assert metrics.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     assert await metrics.text() == "gateway_workers 2.0\n"
     assert (await local.get("/")).content_type == "text/html"
+
+
+async def test_explanations(local: Listener) -> None:
+    answer = await local.get("/api/v1/mounts/explain?bucket=data&key=a%2Fb%20c%26d")
+    assert await answer.json() == {"bucket": "data", "key": "a/b c&d"}
+    assert await (await local.get("/api/v1/mounts/explain?bucket=data")).json() == {
+        "bucket": "data",
+        "key": "",
+    }
+    assert (await local.get("/api/v1/mounts/explain")).status == 400
+
+
+async def test_a_reload_says_what_changed(local: Listener) -> None:
+    answer = await local.ask("POST", "/api/v1/reload", {})
+    assert answer.status == 200
+    assert await answer.json() == {"reloaded": True, "changed": {"mounts": {"added": ["data"]}}}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status"),
+    [
+        (ReloadRefused("mistakes", "the config has mistakes", [("rules[0].match", "is none")]), 400),
+        (ReloadRefused("conflict", "a restart is needed", [("cache.capacity", "is fixed")]), 409),
+        (ReloadRefused("workers", "worker 1 does not answer"), 503),
+    ],
+)
+async def test_a_reload_that_is_refused_says_why(
+    local: Listener, refusal: ReloadRefused, status: int
+) -> None:
+    local.node.refusal = refusal
+    answer = await local.ask("POST", "/api/v1/reload", {})
+    assert answer.status == status
+    mistakes = [{"path": path, "text": text} for path, text in refusal.mistakes]
+    assert await answer.json() == {"error": str(refusal), "mistakes": mistakes}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},  # another port is another origin
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+async def test_another_sites_page_changes_nothing(local: Listener, headers: dict[str, str]) -> None:
+    assert (await local.ask("POST", "/api/v1/reload", headers)).status == 403
+    assert (await local.ask("GET", "/api/v1/reload", {})).status == 405
+    assert local.node.reloads == 0
+
+
+async def test_the_listeners_own_page_may(local: Listener) -> None:
+    own = {"Origin": local.url, "Sec-Fetch-Site": "same-origin"}
+    assert (await local.ask("POST", "/api/v1/reload", own)).status == 200
+    assert (await local.ask("POST", "/api/v1/reload", {"Sec-Fetch-Site": "none"})).status == 200
+
+
+async def test_a_reload_wants_the_token_and_the_right_site(public: Listener) -> None:
+    assert (await public.ask("POST", "/api/v1/reload", {})).status == 401
+    browser = {"Authorization": "Basic " + basic(TOKEN), "Origin": "https://evil.example"}
+    assert (await public.ask("POST", "/api/v1/reload", browser)).status == 403
+    assert public.node.reloads == 0
+    allowed = {"Authorization": f"Bearer {TOKEN}"}
+    assert (await public.ask("POST", "/api/v1/reload", allowed)).status == 200
 
 
 async def test_errors_are_json_and_tell_no_secrets(local: Listener) -> None:
