@@ -254,6 +254,17 @@ class DeletesMany(Protocol):
 
 
 @runtime_checkable
+class MakesBuckets(Protocol):
+    """What an origin can do beside that does not forward these calls."""
+
+    async def create_bucket(self, bucket: str) -> None:
+        """Raises Refused with S3's code: InvalidBucketName, BucketAlreadyOwnedByYou."""
+
+    async def delete_bucket(self, bucket: str) -> None:
+        """Raises NoSuchBucket, Refused (BucketNotEmpty)."""
+
+
+@runtime_checkable
 class Mirrored(Protocol):
     """What an origin can do beside that stands for places at others (`mirror.py`). Places are named by the origin
     they are at and the address there."""

@@ -30,7 +30,7 @@ from gateway.model import (
     VersionPage,
     WriteResult,
 )
-from gateway.origins import file_copy, file_list, file_meta
+from gateway.origins import file_buckets, file_copy, file_list, file_meta
 from gateway.origins.base import Capabilities, ForwardRequest, ForwardResponse, PutBody, Reading
 from gateway.origins.file_meta import Record
 from gateway.origins.file_spool import Spool, Steps
@@ -310,6 +310,12 @@ class FileOrigin:
     async def head_bucket(self, bucket: str) -> Mapping[str, str]:
         await self._run("looking at it", self._tree.require_bucket, bucket)
         return {}
+
+    async def create_bucket(self, bucket: str) -> None:
+        await self._run("making it", file_buckets.create, self._tree, bucket)
+
+    async def delete_bucket(self, bucket: str) -> None:
+        await self._run("removing it", file_buckets.remove, self._tree, bucket)
 
     async def buckets(self) -> Sequence[BucketEntry]:
         found = await self._run("listing", self._tree.buckets)

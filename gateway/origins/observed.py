@@ -34,7 +34,15 @@ from gateway.model import (
     VersionPage,
     WriteResult,
 )
-from gateway.origins.base import ForwardRequest, ForwardResponse, Observer, Origin, PutBody, Reading
+from gateway.origins.base import (
+    ForwardRequest,
+    ForwardResponse,
+    MakesBuckets,
+    Observer,
+    Origin,
+    PutBody,
+    Reading,
+)
 from gateway.origins.limits import Limits
 
 T = TypeVar("T")
@@ -266,6 +274,17 @@ class Observed:
 
     async def head_bucket(self, bucket: str) -> Mapping[str, str]:
         return await self._counted("head", self._origin.head_bucket(bucket))
+
+    async def create_bucket(self, bucket: str) -> None:
+        await self._counted("put", self._makes_buckets().create_bucket(bucket))
+
+    async def delete_bucket(self, bucket: str) -> None:
+        await self._counted("delete", self._makes_buckets().delete_bucket(bucket))
+
+    def _makes_buckets(self) -> MakesBuckets:
+        if not isinstance(self._origin, MakesBuckets):
+            raise Unsupported(f"The origin {self.name} makes no buckets.")
+        return self._origin
 
     async def buckets(self) -> Sequence[BucketEntry]:
         return await self._counted("list", self._origin.buckets())

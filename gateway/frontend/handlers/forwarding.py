@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from gateway.errors import Unsupported
-from gateway.frontend.handlers.answers import answer_xml
+from gateway.frontend.handlers.answers import answer_empty, answer_xml
 from gateway.frontend.handlers.bodies import read_document
 from gateway.frontend.request import Request
-from gateway.namespace.mounts import Target
+from gateway.namespace.mounts import EVERY_BUCKET, Target
 from gateway.objects.context import Services
 from gateway.objects.forwarding import Answer, Call, forwarded, require_forwarding
 from gateway.objects.mirrored import at_home, is_mirrored, located
-from gateway.origins.base import Origin, PutBody
+from gateway.origins.base import MakesBuckets, Origin, PutBody
 from gateway.s3.payload import Payload, PayloadPlan
 from gateway.s3.xml_write import document
 
@@ -30,7 +30,7 @@ async def forward(services: Services, request: Request) -> None:
         request.exchange.record.outcome = "bypass"
     target = request.target = await _one_place(services, request)
     origin = services.origin(target)
-    if not origin.capabilities.forward and await _answered_here(request, origin):
+    if not origin.capabilities.forward and await _answered_here(services, request, origin):
         return
     require_forwarding(services, name, target)
     headers, body = dict(request.headers), None
@@ -70,9 +70,12 @@ async def _one_place(services: Services, request: Request) -> Target:
     return found
 
 
-async def _answered_here(request: Request, origin: Origin) -> bool:
-    """Two questions that common clients ask of every store, and whose answer follows from what the origin is."""
+async def _answered_here(services: Services, request: Request, origin: Origin) -> bool:
+    """Two questions that common clients ask of every store, and whose answer follows from what the origin is; and
+    buckets of a `*` mount, which come and go as the origin's do."""
     target = request.the_target
+    if isinstance(origin, MakesBuckets) and target.mount.bucket == EVERY_BUCKET and not target.key:
+        return await _made_or_removed(services, request, origin)
     if request.operation.name == "GetBucketVersioning" and not origin.capabilities.versions:
         await origin.head_bucket(target.remote.bucket)
         await answer_xml(request, document("VersioningConfiguration"))
@@ -80,6 +83,23 @@ async def _answered_here(request: Request, origin: Origin) -> bool:
     if request.operation.name == "GetObjectTagging" and request.address.get("versionId") in (None, "null"):
         await origin.head(target.remote)
         await answer_xml(request, document("Tagging", "<TagSet></TagSet>"))
+        return True
+    return False
+
+
+async def _made_or_removed(services: Services, request: Request, origin: MakesBuckets) -> bool:
+    bucket = request.the_target.remote.bucket
+    if request.operation.name == "CreateBucket":
+        if request.headers.get("x-amz-bucket-object-lock-enabled", "false").lower() != "false":
+            raise Unsupported("The origin locks no objects.")
+        if request.head.length != 0:  # a location, and a directory has none
+            await read_document(services.threads, request, BODY_BYTES_MAX)
+        await origin.create_bucket(bucket)
+        await answer_empty(request, 200, [("Location", f"/{bucket}")])
+        return True
+    if request.operation.name == "DeleteBucket":
+        await origin.delete_bucket(bucket)
+        await answer_empty(request, 204)
         return True
     return False
 
