@@ -3,8 +3,12 @@ is."""
 
 from __future__ import annotations
 
+import os
+import stat as stats
+
 from gateway.model import ListEntry, ListPage, Remote
 from gateway.origins import file_keys, file_meta
+from gateway.origins.file_meta import Record
 from gateway.origins.file_tree import Tree
 from gateway.origins.file_walk import Names, Walk, common_prefix
 
@@ -12,6 +16,26 @@ from gateway.origins.file_walk import Names, Walk, common_prefix
 def page(
     tree: Tree, names: Names, bucket: str, prefix: str, delimiter: str, start_after: str, max_keys: int
 ) -> ListPage:
+    """Raises NoSuchBucket."""
+    shards: frozenset[bytes] | None = tree.sidecar_shards(bucket)
+    found = _page(tree, names, shards, bucket, prefix, delimiter, start_after, max_keys)
+    if tree.sidecar_shards(bucket) != shards:  # one of the files seen may have its record where none was yet
+        found = _page(tree, names, None, bucket, prefix, delimiter, start_after, max_keys)
+    return found
+
+
+def _page(
+    tree: Tree,
+    names: Names,
+    shards: frozenset[bytes] | None,
+    bucket: str,
+    prefix: str,
+    delimiter: str,
+    start_after: str,
+    max_keys: int,
+) -> ListPage:
+    """`shards`: where records can be at all, None: anywhere. In a directory that others have filled there are none, and
+    looking for one costs more than all else that an entry takes."""
     directory = tree.require_bucket(bucket)
     wanted, cut = file_keys.key_bytes(prefix), file_keys.key_bytes(delimiter)
     after = file_keys.key_bytes(start_after)
@@ -34,16 +58,18 @@ def page(
             last = group.decode()
             groups.append(last)
             continue
-        entry = _entry(tree, Remote(bucket, key.decode()))
+        entry = _entry(tree, shards, Remote(bucket, key.decode()), walk.path)
         if entry is not None:
             last = entry.key
             entries.append(entry)
     return ListPage(tuple(entries), tuple(groups))
 
 
-def _entry(tree: Tree, remote: Remote) -> ListEntry | None:
-    """None for a file that is gone since the directory was read."""
-    now = tree.current(remote)
+def _entry(
+    tree: Tree, shards: frozenset[bytes] | None, remote: Remote, path: bytes | None
+) -> ListEntry | None:
+    """None for a file that is gone since the directory was read. `path`: the file's, if it has its own name."""
+    now = _looked_at(tree, shards, remote, path) or tree.current(remote)
     if now is None:
         return None
     meta = file_meta.object_meta(*now)
@@ -59,3 +85,20 @@ def _entry(tree: Tree, remote: Remote) -> ListEntry | None:
         checksum_algorithms=algorithms,
         checksum_type=kind,
     )
+
+
+def _looked_at(
+    tree: Tree, shards: frozenset[bytes] | None, remote: Remote, path: bytes | None
+) -> tuple[os.stat_result, Record | None] | None:
+    """Without opening it; None for whatever is no plain file under its own name, which takes a closer look."""
+    if path is None:
+        return None
+    try:
+        stat = os.lstat(path)
+    except OSError:
+        return None
+    if not stats.S_ISREG(stat.st_mode):
+        return None
+    if shards is not None and tree.sidecar_shard(remote) not in shards:
+        return stat, None
+    return stat, tree.record(remote, stat)

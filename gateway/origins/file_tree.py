@@ -190,6 +190,16 @@ class Tree:
         digest = hashlib.sha256(file_keys.key_bytes(remote.key)).hexdigest().encode()
         return b"/".join((self.own, b"meta", file_keys.key_bytes(remote.bucket), digest[:2], digest))
 
+    def sidecar_shards(self, bucket: str) -> frozenset[bytes]:
+        """The directories that there are for sidecars of this bucket."""
+        try:
+            return frozenset(os.listdir(self.own + b"/meta/" + file_keys.key_bytes(bucket)))
+        except (FileNotFoundError, NotADirectoryError):
+            return frozenset()
+
+    def sidecar_shard(self, remote: Remote) -> bytes:
+        return self._sidecar(remote).rsplit(b"/", 2)[1]
+
     def current(self, remote: Remote) -> tuple[os.stat_result, Record | None] | None:
         try:
             fd, stat = self.open_object(remote)

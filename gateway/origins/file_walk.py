@@ -98,13 +98,14 @@ def _read(path: bytes, below: bytes, chain: bytes, root: bytes) -> Iterator[Item
 @dataclass(slots=True)
 class Walk:
     """An iterator of keys > `after` that begin with `prefix`. `skip(p)` leaves out all further keys under
-    `p`."""
+    `p`. `path`: where the last key's file is, if it has the key's own name; None for an escaped one."""
 
     names: Names
     root: bytes
     bucket_dir: bytes
     prefix: bytes
     after: bytes
+    path: bytes | None = None
     _stack: list[_Level] = field(default_factory=list)
     _skip: bytes | None = None
     _last: bytes | None = None
@@ -141,6 +142,7 @@ class Walk:
                     self._enter(level.path + b"/" + item.name, full)
             elif full > self.after and full.startswith(self.prefix) and full != self._last:
                 self._last = full  # a key may have an own file and, put there by others, one aside
+                self.path = level.path + b"/" + item.name if item.name == item.sort else None
                 return full
         raise StopIteration
 

@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from gateway.model import Conditions, Remote
 from gateway.origins.base import PutBody
 from gateway.origins.file import FileOrigin
+from gateway.origins.file_tree import Tree
 
 KEYS = [Remote("b", f"deep/down/{n}") for n in range(7)]
 
@@ -39,4 +42,28 @@ async def test_a_put_outlives_the_deletes_around_it(tmp_path: Path) -> None:
             await origin.delete(key)
 
     await asyncio.gather(*map(come_and_go, KEYS))
+    await origin.close()
+
+
+async def test_a_listing_tells_the_etag_of_an_object_whose_record_appears_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first objects of a bucket: when the page began there was no directory that could hold their records."""
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "foreign").write_bytes(b"by others")
+    origin = FileOrigin("disk", str(tmp_path))
+    await origin.put(KEYS[0], PutBody(1, body()), Conditions())
+    real, asked = Tree.sidecar_shards, []
+
+    def late(tree: Tree, bucket: str) -> frozenset[bytes]:
+        asked.append(bucket)
+        return real(tree, bucket) if len(asked) > 1 else frozenset()
+
+    monkeypatch.setattr(Tree, "sidecar_shards", late)
+    page = await origin.list("b")
+    told = {entry.key: entry.etag for entry in page.entries}
+    heads = {key: (await origin.head(Remote("b", key))).etag for key in told}
+    assert told == heads
+    assert len(told) == 2
+    assert "-1" not in told[KEYS[0].key]
     await origin.close()
