@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from gateway.cache.layout import CacheUnusable, effective_segment_bytes
+from gateway.config import check_origins
 from gateway.config.checks import check, notes
 from gateway.config.schema import Config, OriginConfig
 from gateway.origins.s3_flavours import FLAVOURS
@@ -42,12 +43,17 @@ def both(one: Change, other: Change) -> Change:
 
 
 AZURE_ORIGIN = {"name": "blobs", "type": "azure", "access_key": "account", "secret_key": "c2VjcmV0"}
+GCS_ORIGIN = {"name": "google", "type": "gcs", "access_key": "GOOG1", "secret_key": SECRET}
 FILE_ORIGIN = {"name": "nas", "type": "file", "root": "/"}
 IDENTITY = {"name": "b", "access_key": "AKB", "secret_key": SECRET}
 
 BAD: Mapping[str, tuple[Change, str]] = {
     "number": (put("node", workers="many"), "node.workers: must be a whole number"),
     "fraction": (put("node", workers=1.5), "node.workers: must be a whole number"),
+    "no authorities": (
+        put("origins", ca_file="/dev/null"),
+        "origins[0].ca_file: /dev/null holds no PEM certificates that can be read: [X509] no certificate or crl found",
+    ),
     "too small": (put("node", workers=-1), "node.workers: must be at least 0"),
     "too large": (put("cache", stripe_blocks=1000), "cache.stripe_blocks: must be at most 256"),
     "text": (put("node", name=7), "node.name: must be text in quotes"),
@@ -133,6 +139,34 @@ BAD: Mapping[str, tuple[Change, str]] = {
     "azure's containers": (
         both(add("origins", **AZURE_ORIGIN), add("mounts", path="blobs", origin="blobs", remote="with.dots/x")),
         'mounts[1].remote: "with.dots" cannot be the name of a container',
+    ),
+    "half an HMAC key": (
+        add("origins", **GCS_ORIGIN | {"access_key": ""}),
+        "origins[1].access_key: is needed together with secret_key",
+    ),
+    "half an HMAC key beside a token": (
+        add("origins", **GCS_ORIGIN | {"secret_key": "", "session_token": SECRET}),
+        "origins[1].secret_key: is needed together with access_key",
+    ),
+    "an HMAC key and a token": (
+        add("origins", **GCS_ORIGIN | {"session_token": SECRET}),
+        "origins[1].session_token: is an OAuth token, and access_key and secret_key are an HMAC key: one of them",
+    ),
+    "OAuth in the clear": (
+        add("origins", name="google", type="gcs", session_token=SECRET, endpoint="http://storage.example.com"),
+        "origins[1].endpoint: must be https://",
+    ),
+    "gcs at no URL": (
+        add("origins", **GCS_ORIGIN | {"endpoint": "storage.googleapis.com"}),
+        "origins[1].endpoint: must be a URL with",
+    ),
+    "gcs with a directory": (
+        add("origins", **GCS_ORIGIN | {"root": "/"}),
+        'origins[1].root: is of no use to an origin of type "gcs"',
+    ),
+    "gcs with a flavour": (
+        add("origins", **GCS_ORIGIN | {"flavour": "minio"}),
+        'origins[1].flavour: is of no use to an origin of type "gcs"',
     ),
     "flavour": (put("origins", flavour="x"), 'origins[0].flavour: must be "auto", "aws"'),
     "endpoint without a scheme": (put("origins", endpoint="localhost:80"), "origins[0].endpoint: must be a URL with"),
@@ -280,6 +314,11 @@ GOOD: Mapping[str, Change] = {
     "AWS itself, its own credentials": put("origins", endpoint="", access_key="", secret_key=""),
     "link-local on purpose": put("origins", endpoint="http://169.254.1.1", allow_link_local=True),
     "a directory": add("origins", **FILE_ORIGIN),
+    "Google, an HMAC key": add("origins", **GCS_ORIGIN),
+    "Google, its own chain": add("origins", name="google", type="gcs"),
+    "Google, a token to an emulator": add(
+        "origins", name="google", type="gcs", session_token=SECRET, endpoint="http://127.0.0.1:4443"
+    ),
     "every bucket": add("mounts", path="*", origin="aws"),
     "mirrors": put("mounts", mirror=["aws:old/deep", "aws:corp-datasets-2", "aws:old/deeper"]),
     "a bucket of two mounts": add("mounts", path="datasets/hot", origin="aws", remote="corp-hot/x"),
@@ -378,3 +417,15 @@ def test_a_certificate_must_be_readable_and_fit_its_key(tmp_path: Path) -> None:
     ]
     (line,) = said(tls_cert=one["tls_key"], tls_key=one["tls_cert"])
     assert line.startswith("listen.tls_cert: and tls_key must be a PEM certificate")
+
+
+def test_googles_own_chain_needs_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(check_origins, "_installed", lambda module: module != "google.auth")
+    raw = tables()
+    add("origins", name="google", type="gcs")(raw)
+    (line,) = mistakes(tmp_path, raw)
+    assert line.startswith(
+        "origins[1].type: without keys Google's own chain is asked, which needs: pip install"
+    )
+    raw["origins"][1]["session_token"] = SECRET
+    assert mistakes(tmp_path, raw) == []
