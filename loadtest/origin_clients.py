@@ -121,12 +121,14 @@ async def compare(port: int, seconds: float) -> None:
             name="blobs", type="azure", endpoint=endpoint, access_key="account", secret_key="c2VjcmV0"
         )
     )
+    google = make_origin(OriginConfig(name="gcs", type="gcs", endpoint=endpoint, **keys))
     async with session, made as client, AsyncExitStack() as stack:
         reads = {
             "gateway": ours(origin, etag),
             "aiobotocore": botocore(client, etag),
             "aiohttp, unsigned": bare(session, f"{endpoint}/{OBJECT.bucket}/{OBJECT.key}", etag),
             "gateway, Azure": ours(azure, etag),
+            "gateway, GCS": ours(google, etag),
         }
         if BlobClient is not None:
             key = {"account_name": "account", "account_key": "c2VjcmV0"}
@@ -146,6 +148,7 @@ async def compare(port: int, seconds: float) -> None:
             )
     await origin.close()
     await azure.close()
+    await google.close()
 
 
 def main() -> None:
