@@ -43,10 +43,9 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._live)
 
-    async def settled(self) -> None:
-        """Until every task that is live now has ended; later ones are not waited for."""
-        if live := self._live - {asyncio.current_task()}:
-            await asyncio.wait(live)
+    def live(self) -> set[asyncio.Task[Any]]:
+        """Those that have not ended yet."""
+        return set(self._live)
 
     async def close(self) -> None:
         live = list(self._live)

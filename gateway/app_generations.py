@@ -19,8 +19,10 @@ that began under it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from asyncio import Task
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -95,17 +97,17 @@ class Generations:
         old, self.current, self._prepared = self.current, self._prepared, None
         self.by_place.update(self.current.by_place())
         self._old.append(old)
-        self._retiring.spawn(self._retire(old, requests, timeout_s), "retire")
+        self._retiring.spawn(self._retire(old, requests.live(), timeout_s), "retire")
         return self.current
 
-    async def _retire(self, old: Generation, requests: Tasks, timeout_s: float) -> None:
+    async def _retire(self, old: Generation, requests: Collection[Task[Any]], timeout_s: float) -> None:
         gone: list[Origin] | None = None
         try:
             async with asyncio.timeout(timeout_s):
-                await requests.settled()
+                await _ended(requests)
                 gone = self._take_out(old)
                 if gone:
-                    await self._work.settled()
+                    await _ended(self._work.live())
         except TimeoutError:
             gone = self._take_out(old) if gone is None else gone
             if gone:
@@ -142,6 +144,11 @@ class Generations:
         for generation in self._all():
             self._unclosed |= {id(origin): origin for origin in generation.origins.values()}
         await self._close(list(self._unclosed.values()))
+
+
+async def _ended(tasks: Collection[Task[Any]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 __all__ = ["Generation", "Generations"]
