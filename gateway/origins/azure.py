@@ -168,6 +168,13 @@ class AzureOrigin:
         await azure_uploads_list.require_bucket(self._client, bucket)
         return {}
 
+    async def create_bucket(self, bucket: str) -> None:
+        await azure_uploads_list.create_bucket(self._client, bucket)
+
+    async def delete_bucket(self, bucket: str) -> None:
+        """Azure has no call for empty containers only: what somebody writes between a look and the call is lost."""
+        raise Unsupported("Azure deletes a container with whatever is in it; this gateway deletes none.")
+
     async def buckets(self) -> Sequence[BucketEntry]:
         return await azure_uploads_list.buckets(self._client)
 

@@ -130,7 +130,7 @@ class _Pager:
         marker = mark.marker
         for _ in range(_PAGES_MAX):
             here = await batch(self._client, bucket, prefix, delimiter, marker, self._wanted())
-            for item in here.items:
+            for item in here.items[:1]:  # they are sorted
                 if _less(item.key, last):
                     raise Unsupported(
                         "This origin does not list in byte order; its pages cannot be put together."
@@ -222,7 +222,7 @@ async def batch(
 def _goes_on(keys: list[str]) -> bool:
     """Whether keys to come may belong before one of these: one that has their last one's beginning up to a character
     beyond U+FFFF."""
-    if not keys:
+    if all(map(str.isascii, keys)):
         return False
     last = max(keys, key=lambda key: key.encode("utf-16-be"))
     for key in keys:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from gateway.errors import NoSuchBucket, Unsupported
+from gateway.errors import NoSuchBucket, Refused, Unsupported
 from gateway.model import BucketEntry, UploadEntry, UploadPage
 from gateway.origins import azure_meta, azure_names, s3_xml
 from gateway.origins.azure_client import AzureClient
 from gateway.origins.azure_list import everything
 from gateway.origins.azure_multipart import upload_of
+from gateway.origins.s3_client import Retry
 from gateway.origins.s3_http import Call
 from gateway.s3.signer import encode_query
 
@@ -87,6 +88,20 @@ async def require_bucket(client: AzureClient, bucket: str) -> None:
     azure_names.require_container(bucket)
     query = encode_query([("restype", "container"), ("comp", "list"), ("maxresults", "1")])
     await client.finished(Call("head", "GET", bucket, query=query))
+
+
+async def create_bucket(client: AzureClient, bucket: str) -> None:
+    """Raises Refused with S3's code."""
+    if not azure_names.is_container(bucket):
+        raise Refused(
+            400, "InvalidBucketName", "A container has 3 to 63 lower-case letters, digits and single dashes."
+        )
+    try:
+        await client.finished(Call("put", "PUT", bucket, query="restype=container"), (201,), Retry.REFUSED)
+    except Refused as error:
+        if error.status == 409:
+            raise Refused(409, "BucketAlreadyOwnedByYou", "The bucket exists already.") from None
+        raise
 
 
 async def buckets(client: AzureClient) -> Sequence[BucketEntry]:

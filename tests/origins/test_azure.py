@@ -396,6 +396,21 @@ async def test_names_that_no_container_has(origin: AzureOrigin, bucket: str) -> 
         await origin.put(Remote(bucket, "k"), body(b"x"), Conditions())
 
 
+async def test_a_container_is_made_and_never_removed(origin: AzureOrigin, key: str) -> None:
+    """It would be removed with what others have just written."""
+    name = f"made-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    await origin.create_bucket(name)
+    await origin.put(Remote(name, "k"), body(b"x"), Conditions())
+    with pytest.raises(Refused) as raised:
+        await origin.create_bucket(name)
+    assert raised.value.code == "BucketAlreadyOwnedByYou"
+    with pytest.raises(Refused) as raised:
+        await origin.create_bucket("No_Container")
+    assert raised.value.code == "InvalidBucketName"
+    with pytest.raises(Unsupported, match="whatever is in it"):
+        await origin.delete_bucket(name)
+
+
 @pytest.mark.parametrize("name", ["a\\b", "./a", "a/../b", "a.", "a./b", "\x01", "a\x7f", "s/" * 254 + "x"])
 async def test_keys_that_azure_would_change_are_refused(origin: AzureOrigin, key: str, name: str) -> None:
     here = Remote(BUCKET, f"{key}/{name}")
