@@ -33,7 +33,7 @@ from gateway.cache.index import (
     write_number,
 )
 from gateway.cache.record import Header
-from gateway.cache.tags import TagChanges, dead_sum, pins_sum
+from gateway.cache.tags import DEAD, PINS, TagChanges, dead_sum, pins_sum
 from gateway.namespace.keeping import PIN, UNSURE
 
 __all__ = ["Changes", "Superseded"]
@@ -152,7 +152,7 @@ class Changes(TagChanges):
     def begin_evict(self, txn: Any, empty: bool = False) -> Victim | None:
         """Marks the segment that goes next (`eviction.victim`); `empty`: only one in which nothing is left. One that
         a dead evictor left half-way comes first."""
-        meta = self.index.meta
+        dead, pins = self.segment_sums(txn, DEAD), self.segment_sums(txn, PINS)
         found: list[Victim] = []
         with txn.cursor(self.index.segments) as cursor:
             for key, value in cursor.iternext():
@@ -160,10 +160,8 @@ class Changes(TagChanges):
                 segment = int.from_bytes(key, "big")
                 if row.state == EVICTING:
                     return Victim(segment, row.bytes)
-                if row.state in (SEALED, UNSCANNED):
-                    dead = read_number(txn, meta, dead_sum(segment))
-                    pins = read_number(txn, meta, pins_sum(segment))
-                    found.append(Victim(segment, row.bytes, dead, pins))
+                if row.state in (SEALED, UNSCANNED) and (dead or pins or not found):
+                    found.append(Victim(segment, row.bytes, dead.get(segment, 0), pins.get(segment, 0)))
         if empty:
             found = [one for one in found if one.dead and not self.rows_of(txn, one.segment, 0, 1)]
         chosen = victim(found)

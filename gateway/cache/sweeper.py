@@ -24,7 +24,7 @@ import structlog
 from gateway.cache.changes import Changes
 from gateway.cache.index import ACTIVE, SEALED, Index, decode_content, slot_key, split_tag_key, tag_key
 from gateway.cache.layout import FileLock
-from gateway.cache.tags import Place, dead_sum
+from gateway.cache.tags import DEAD, Place
 from gateway.cache.writer import IndexWriter
 from gateway.errors import StoreFull
 from gateway.namespace.keeping import PIN, UNSURE, Keeping
@@ -37,6 +37,7 @@ PAUSE_S: Final = 0.005
 PINS_PER_STEP: Final = 1024
 # A segment is looked at for expired blocks when its last one is, or so often: a million blocks cost 2 % of a core.
 LOOK_S: Final = 600.0
+LOOKS_S: Final = 5.0  # whether any is due: of ten thousand segments that is asked within 10 ms
 
 
 class Sweeper:
@@ -61,6 +62,7 @@ class Sweeper:
         self._pins_after: Place = (0, 0)
         self._looks: dict[int, float] = {}  # segment → when to look for expired blocks again
         self._looked_for: Keeping | None = None
+        self._look_after = 0.0
 
     def stop(self) -> None:
         self._stopped.set()
@@ -173,10 +175,12 @@ class Sweeper:
 
     def _look(self, keeping: Keeping) -> None:
         if self._looked_for is not keeping:
-            self._looked_for, self._looks = keeping, {}
-        if not keeping.has_ttl:
+            self._looked_for, self._looks, self._look_after = keeping, {}, 0.0
+        now = self._now()
+        if not keeping.has_ttl or now < self._look_after <= now + LOOKS_S:
             return
-        now, rows = self._now(), self._index.segment_rows()
+        self._look_after = now + LOOKS_S
+        rows = self._index.segment_rows()
         self._looks = {segment: at for segment, at in self._looks.items() if segment in rows}
         for segment, row in rows.items():
             if row.state in (SEALED, ACTIVE) and self._looks.get(segment, 0.0) <= now:
@@ -211,11 +215,10 @@ class Sweeper:
 
     def _anything_empty(self) -> bool:
         with self._index.env.begin() as txn:
-            for segment, row in self._index.segment_rows().items():
-                dead = row.state == SEALED and txn.get(dead_sum(segment), None, self._index.meta)
-                if dead and not self._changes.rows_of(txn, segment, 0, 1):
-                    return True
-        return False
+            dead = self._changes.segment_sums(txn, DEAD)
+            empty = [segment for segment in dead if not self._changes.rows_of(txn, segment, 0, 1)]
+        rows = [self._index.segment_row(segment) for segment in empty]
+        return any(row is not None and row.state == SEALED for row in rows)
 
     def _pause(self) -> bool:
         """True when the worker ends."""

@@ -52,13 +52,17 @@ _RETAG_DROPS_MAX: Final = 4096
 Place = tuple[int, int]  # segment, slot
 
 
+# Names of sums begin with these; only those above 0 are there.
+DEAD: Final = b"dead"  # bytes in a segment that no reader can find any more
+PINS: Final = b"pins"  # bytes in a segment that are pinned
+
+
 def dead_sum(segment: int) -> bytes:
-    """Name of the number of bytes in a segment that no reader can find any more."""
-    return b"dead" + segment_key(segment)
+    return DEAD + segment_key(segment)
 
 
 def pins_sum(segment: int) -> bytes:
-    return b"pins" + segment_key(segment)
+    return PINS + segment_key(segment)
 
 
 class TagChanges(EntryChanges):
@@ -121,6 +125,17 @@ class TagChanges(EntryChanges):
             return None
         entry = self.current(txn, content)
         return 0.0 if entry is None else entry.fetched_at + ttl_s
+
+    def segment_sums(self, txn: Any, kind: bytes) -> dict[int, int]:
+        """Bytes by segment, of those that have any. `kind`: DEAD or PINS."""
+        sums: dict[int, int] = {}
+        with txn.cursor(self.index.meta) as cursor:
+            found = cursor.set_range(dead_sum(0) if kind == DEAD else pins_sum(0))
+            while found and cursor.key()[: len(kind)] == kind:
+                segment = int.from_bytes(cursor.key()[len(kind) :], "big")
+                sums[segment] = int.from_bytes(cursor.value(), "little")
+                found = cursor.next()
+        return sums
 
     # --- tags come and go
 
@@ -275,4 +290,4 @@ class TagChanges(EntryChanges):
                 self.expired_bytes += self.drop_at(txn, place)
 
 
-__all__ = ["DROPS_MAX", "PINS_SHARE", "Place", "TagChanges", "dead_sum", "pins_sum"]
+__all__ = ["DEAD", "PINS", "PINS_SHARE", "Place", "TagChanges", "dead_sum", "pins_sum"]
