@@ -7,6 +7,7 @@ import importlib.util
 import ipaddress
 import os
 import re
+import ssl
 from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ NAME_TEXT: Final = (
     "must be up to 63 letters, digits, dots, dashes or underscores (it is seen in logs and metrics)"
 )
 _ACCOUNT: Final = re.compile(r"[a-z0-9]{3,24}")
-_S3_ONLY: Final = ("endpoint", "access_key", "secret_key", "session_token")
+_S3_ONLY: Final = ("endpoint", "access_key", "secret_key", "session_token", "ca_file")
 
 
 def twice(names: Iterable[str]) -> Iterator[tuple[int, int]]:
@@ -46,6 +47,8 @@ def _of_origin(origin: OriginConfig) -> Iterator[tuple[str, str]]:
         yield "name", NAME_TEXT
     if origin.deadline <= 0:
         yield "deadline", "must be more than 0"
+    if origin.ca_file and origin.type != "file" and (why := _ca_mistake(origin.ca_file)):
+        yield "ca_file", why
     if origin.type == "file":
         yield from _of_file(origin)
     elif origin.type == "s3":
@@ -56,6 +59,16 @@ def _of_origin(origin: OriginConfig) -> Iterator[tuple[str, str]]:
         yield from _of_azure(origin)
     else:
         yield "type", 'must be "s3", "gcs", "azure" or "file"'
+
+
+def _ca_mistake(path: str) -> str:
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        return f"{path} holds no certificates in PEM"
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    return ""
 
 
 def _of_file(origin: OriginConfig) -> Iterator[tuple[str, str]]:
@@ -79,6 +92,8 @@ def _of_s3(origin: OriginConfig) -> Iterator[tuple[str, str]]:
         yield "region", "must not be empty"
     if origin.endpoint and (why := _endpoint_mistake(origin)):
         yield "endpoint", why
+    if not origin.endpoint and origin.flavour not in ("auto", "aws"):
+        yield "endpoint", f'is needed with flavour "{origin.flavour}": without one it is AWS'
     secret = bool(origin.secret_key.get_secret_value())
     if bool(origin.access_key) != secret:
         missing, given = ("access_key", "secret_key") if secret else ("secret_key", "access_key")

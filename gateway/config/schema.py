@@ -142,13 +142,29 @@ class OriginConfig(Section):
     access_key, secret_key   gcs: an HMAC key; azure: the storage account's name and its key. Without secret_key the
                              cloud's own chain of credentials is asked; azure needs the account's name all the same
     session_token            s3: of temporary keys; gcs: an OAuth access token; azure: a SAS token
+    ca_file                  PEM file of the authorities that the endpoint's certificate is checked by, in place of the
+                             system's (for which OpenSSL reads SSL_CERT_FILE)
     request_limit            requests per second of the node; 0: none
     budget                   dollars of egress in a calendar month (UTC), by `egress_price_per_gib`; 0: none
     budget_action            what happens beyond it: `alert` (a metric and a log line) or `refuse` cold reads, too"""
 
     name: str = ""
     type: str = ""
-    flavour: Literal["auto", "aws", "minio", "ceph", "r2", "rclone"] = "auto"
+    flavour: Literal[
+        "auto",
+        "aws",
+        "minio",
+        "ceph",
+        "spaces",
+        "r2",
+        "oss",
+        "b2",
+        "wasabi",
+        "ovh",
+        "scaleway",
+        "tigris",
+        "rclone",
+    ] = "auto"
     endpoint: str = ""
     region: str = "us-east-1"
     access_key: str = ""
@@ -158,6 +174,7 @@ class OriginConfig(Section):
     session_token: Secret = SecretStr("")
     session_token_env: str = ""
     root: str = ""
+    ca_file: str = ""
     egress_price_per_gib: float = Field(default=0.0, ge=0, le=1000)
     bandwidth_limit: Rate = None
     request_limit: float = Field(default=0.0, ge=0, le=1e6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 
 from gateway.config.schema import Config, MountConfig, OriginConfig
@@ -77,15 +78,17 @@ def make_origin(
 
 
 def _s3_client(config: OriginConfig, observer: Observer, limits: Limits) -> Client:
+    flavour = flavour_of(config.flavour)
     wire = Wire(
         config.name,
-        endpoint_of(config.endpoint, config.region),
+        endpoint_of(config.endpoint, config.region, by_host=flavour.by_host),
         Amazon(_credentials(config), config.region),
         limits,
         observer,
         allow_link_local=config.allow_link_local,
+        trust=_trust(config),
     )
-    return Client(config.name, wire, limits, flavour_of(config.flavour))
+    return Client(config.name, wire, limits, flavour)
 
 
 def _gcs(config: OriginConfig, observer: Observer, limits: Limits) -> Origin:
@@ -109,6 +112,7 @@ def _gcs(config: OriginConfig, observer: Observer, limits: Limits) -> Origin:
         limits,
         observer,
         allow_link_local=config.allow_link_local,
+        trust=_trust(config),
     )
     return GcsOrigin(Client(config.name, wire, limits, GOOGLE), chain)
 
@@ -131,8 +135,26 @@ def _azure(config: OriginConfig, observer: Observer, limits: Limits) -> Origin:
         credentials = Tokens(config.name, chain())
     endpoint = endpoint_of(config.endpoint or f"https://{config.access_key}.blob.core.windows.net", "")
     dialect = Azure(credentials)
-    wire = Wire(config.name, endpoint, dialect, limits, observer, allow_link_local=config.allow_link_local)
+    wire = Wire(
+        config.name,
+        endpoint,
+        dialect,
+        limits,
+        observer,
+        allow_link_local=config.allow_link_local,
+        trust=_trust(config),
+    )
     return AzureOrigin(AzureClient(config.name, wire, limits, endpoint, dialect, sas))
+
+
+def _trust(config: OriginConfig) -> ssl.SSLContext | None:
+    """Raises Unsupported for a file that holds no certificates."""
+    if not config.ca_file:
+        return None
+    try:
+        return ssl.create_default_context(cafile=config.ca_file)
+    except OSError as error:  # SSLError is one
+        raise Unsupported(f"The ca_file of origin {config.name} cannot be read: {error}.") from error
 
 
 def _credentials(config: OriginConfig) -> CredentialSource:

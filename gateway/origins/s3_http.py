@@ -17,6 +17,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -155,13 +156,16 @@ class Wire:
         observer: Observer,
         *,
         allow_link_local: bool = False,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
+        """`trust`: what https certificates are checked by; None: the system's authorities."""
         self._name = name
         self._endpoint = endpoint
         self._dialect = dialect
         self._limits = limits
         self._observer = observer
         self._allow_link_local = allow_link_local
+        self._trust = trust
         self._stall_s = min(limits.deadline_s, STALL_S_MAX)
         self._timeout = self._timeouts(self._stall_s)
         self._session: aiohttp.ClientSession | None = None
@@ -250,6 +254,7 @@ class Wire:
             connector = TCPConnector(
                 limit=0,
                 keepalive_timeout=IDLE_S,
+                ssl=self._trust or True,
                 socket_factory=None if self._allow_link_local else _socket_for,
             )
             self._session = aiohttp.ClientSession(

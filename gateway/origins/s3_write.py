@@ -102,10 +102,21 @@ async def copy(
         "PUT",
         target.bucket,
         target.key,
-        headers={**headers, "x-amz-copy-source": copy_source(source, source_version)},
+        headers={**_copy_headers(client, headers), "x-amz-copy-source": copy_source(source, source_version)},
         answer_s=BULK_S,
     )
     return copy_result(*await client.document(call, "CopyObject", Retry.REFUSED))
+
+
+def _copy_headers(client: Client, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Conditions on the target as the store calls them. Raises Unsupported where it has none."""
+    conditions = [name for name in ("if-match", "if-none-match") if name in headers]
+    prefix = client.flavour.copy_if
+    if not conditions or prefix == "":
+        return headers
+    if prefix is None:
+        raise Unsupported(f"The origin {client.name} cannot check If-Match or If-None-Match on copies.")
+    return {prefix + name if name in conditions else name: value for name, value in headers.items()}
 
 
 def copy_source(source: Remote, version: str | None) -> str:

@@ -52,7 +52,11 @@ BAD: Mapping[str, tuple[Change, str]] = {
     "fraction": (put("node", workers=1.5), "node.workers: must be a whole number"),
     "no authorities": (
         put("origins", ca_file="/dev/null"),
-        "origins[0].ca_file: /dev/null holds no PEM certificates that can be read: [X509] no certificate or crl found",
+        "origins[0].ca_file: /dev/null holds no certificates in PEM",
+    ),
+    "authorities that are not there": (
+        put("origins", ca_file="/no/such.pem"),
+        "origins[0].ca_file: /no/such.pem cannot be read: No such file or directory",
     ),
     "too small": (put("node", workers=-1), "node.workers: must be at least 0"),
     "too large": (put("cache", stripe_blocks=1000), "cache.stripe_blocks: must be at most 256"),
