@@ -161,6 +161,7 @@ class WorkerApp:
             tasks=tasks,
             domain=config.listen.domain,
             reads=reads,
+            views=generations.views,
         )
         hot = HotPath(services)
         door = FrontDoor(services, request_log.finished, hot)

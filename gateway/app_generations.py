@@ -127,6 +127,10 @@ class Generations:
         self._unclosed |= gone
         return list(gone.values())
 
+    def views(self) -> list[View]:
+        """Those that some worker may judge requests by at this moment; a neighbour may have committed already."""
+        return [generation.view for generation in self._all()]
+
     def _all(self) -> list[Generation]:
         return [*self._old, self.current, *([self._prepared] if self._prepared is not None else [])]
 

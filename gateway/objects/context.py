@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -65,6 +65,17 @@ class Services:
     domain: str
     reads: Reads
     region: str = "us-east-1"
+    views: Callable[[], Sequence[View]] | None = (
+        None  # all that any request of the node may have; None: `view`
+    )
+
+    def names_of(self, key: bytes) -> set[bytes]:
+        """Every cache key that stands for the same object as `key`, with and without the mirrors of a reload that is
+        under way: twice over the views, because what one calls it may be what another knows it by."""
+        names = {key}
+        for view in 2 * list(self.views() if self.views is not None else (self.view,)):
+            names = names.union(*map(view.echoes.of, names))
+        return names
 
     def origin(self, target: Target) -> Origin:
         try:

@@ -71,7 +71,7 @@ async def settle_all(services: Services, targets: Iterable[Target], change: Coro
     The change runs in a task of its own: a client that leaves once its last byte has been sent on must not stop
     us between the origin's commit and the forgetting, which would leave the old version served until it expires.
     A client that leaves earlier ends the change through its body's iterator, which raises."""
-    keys = [key for one in targets for key in (one.cache_key, *services.view.echoes.of(one.cache_key))]
+    keys = [one.cache_key for one in targets]
     task = services.tasks.spawn(_carry_out(services, keys, change), "settle")
     outcome = await asyncio.shield(task)
     if outcome.error is not None:
@@ -99,8 +99,9 @@ async def _carry_out(
 
 
 async def _forget(services: Services, keys: Sequence[bytes]) -> None:
-    """`keys`: of the object, and of what other mounts call it."""
-    await asyncio.gather(*(services.store.forget(key) for key in keys))
+    """Also by what other mounts call it."""
+    names = set[bytes]().union(*map(services.names_of, keys))
+    await asyncio.gather(*(services.store.forget(name) for name in names))
 
 
 def without_effect(error: Exception) -> bool:

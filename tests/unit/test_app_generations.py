@@ -13,6 +13,7 @@ from gateway.app import view_of
 from gateway.app_generations import Generations
 from gateway.config.schema import Config, MountConfig, OriginConfig
 from gateway.errors import Unsupported
+from gateway.objects.context import Services
 from gateway.origins.base import Origin
 from gateway.origins.places import places_of
 
@@ -167,6 +168,29 @@ async def test_the_newest_of_two_that_have_the_same_data_is_found(worker: Worker
     assert worker.generations.by_place[place] is cast(Any, worker.origin("stays"))
     await worker.until_closed(stays)
     assert worker.generations.by_place[place] is cast(Any, worker.origin("stays"))
+
+
+async def test_a_write_is_forgotten_under_the_names_of_both_sides_of_a_reload(worker: Worker) -> None:
+    """The mirror's cache may have been filled by a worker that has committed already."""
+    plain = config(stays="/stays", turns="/one")
+    mirror = MountConfig(path="both", origin="stays", remote="bucket", mirror=("turns:old",))
+    mirrored = plain.model_copy(update={"mounts": (*plain.mounts, mirror)})
+    before, after = view_of(plain), view_of(mirrored)
+    key, name = before.mounts.resolve("to-stays", "k").cache_key, after.mounts.resolve("both", "k").cache_key
+    reads = cast(Any, None)
+    services = Services(
+        before, {}, reads, worker.threads, worker.work, "", reads, views=worker.generations.views
+    )
+    await worker.change(plain)
+    assert services.names_of(key) == {key}
+    await worker.generations.prepare(mirrored)
+    assert services.names_of(key) == {
+        key,
+        name,
+        after.mounts.resolve("to-turns", "k").cache_key.replace(b"bucket", b"old"),
+    }
+    worker.generations.abort()
+    assert services.names_of(key) == {key}
 
 
 async def test_what_is_aborted_or_prepared_anew_is_closed_and_changes_nothing(worker: Worker) -> None:

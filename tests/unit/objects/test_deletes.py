@@ -113,7 +113,7 @@ async def test_a_client_that_leaves_does_not_stop_the_forgetting() -> None:
         leaving.cancel()
         await asyncio.wait([leaving])
         one.gate.set()
-        await services.tasks.settled()
+        await asyncio.wait(services.tasks.live())
         assert {one_.target.cache_key for one_ in doomed} == set(store.keys)
 
 
