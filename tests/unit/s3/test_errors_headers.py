@@ -22,6 +22,7 @@ KINDS = [
     (errors.RangeNotSatisfiable("no", 5), 416, "InvalidRange"),
     (errors.RangeNotSatisfiable("no"), 416, "InvalidRange"),
     (errors.OriginDenied("no"), 403, "AccessDenied"),
+    (errors.BudgetSpent("no"), 403, "AccessDenied"),
     (errors.Refused(409, "Odd", "no"), 409, "Odd"),
     (errors.Throttled("no", 2.5), 503, "SlowDown"),
     (errors.Unreachable("no"), 503, "ServiceUnavailable"),

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -76,6 +76,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_counters_never_go_backwards(steps: list[Step]) -> None:
     node, workers = NodeMetrics(), [Metrics() for _ in range(3)]
@@ -96,6 +97,7 @@ def test_counters_never_go_backwards(steps: list[Step]) -> None:
                 shown[series] = value  # type: ignore[assignment]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 200), max_size=30))
 def test_a_histogram_counts_each_request_in_every_bucket_above_it(seconds: list[float]) -> None:
     node, worker = NodeMetrics(), Metrics()
