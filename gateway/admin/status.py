@@ -78,6 +78,7 @@ def mounts(config: Config) -> list[dict[str, Any]]:
             "type": types.get(mount.origin, ""),
             "remote": mount.remote,
             "read_only": mount.read_only,
+            "mirror": list(mount.mirror),
         }
         for mount in config.mounts
     ]

@@ -25,6 +25,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from tests import stores, targets
 from tests.gateway_process import EVERYTHING, Gateway, identity, on, secret_of
 from tests.processes import wait_for
 from tests.stores import REGION
@@ -230,6 +231,45 @@ def test_nor_when_a_worker_is_killed_in_between(world: World, truth: dict[str, b
         )
         world.assert_obeyed(number)
     assert all(load.end())
+
+
+def test_an_origin_that_is_made_anew_fails_nothing(tmp_path: Path, truth: dict[str, bytes]) -> None:
+    """The same store with another bound on its connections: the old origin's are closed behind its last user, while
+    cold reads, uncached reads and uploads go through both."""
+    server = stores.Rclone(tmp_path)
+    gateway = targets.gateway_over(tmp_path / "gateway", origin := targets.s3_origin(server))
+    stop = threading.Event()
+
+    def read_and_write(seed: int) -> int:
+        rng, count = random.Random(seed), 0
+        with impatient(gateway) as client:
+            while not stop.is_set():
+                key, body = f"{seed}/{count % 9}", rng.randbytes(rng.choice([900, 300_000]))
+                for bucket in ("data", "uncached", "strict"):
+                    client.put_object(Bucket=bucket, Key=key, Body=body)
+                    assert fetch(client, bucket, key) == body
+                count += 1
+        return count
+
+    with gateway, ThreadPoolExecutor(3) as pool:
+        done = [pool.submit(read_and_write, seed) for seed in range(3)]
+        try:
+            for number in range(RELOADS):
+                gateway.rewrite(origins=[{**origin, "connections_max": 10 + number}])
+                status, answer = gateway.admin("/api/v1/reload", "POST")
+                assert (status, json.loads(answer)["changed"]) == (200, {"origins": {"changed": ["lake"]}})
+                before = requests(gateway)
+                wait_for("a request ends", lambda n=before: requests(gateway) > n)  # type: ignore[misc]
+        finally:
+            stop.set()
+        assert all(one.result() for one in done)
+        assert gateway.metrics().total("workers_restarted_total") == 0
+        assert "closing origins that are still used" not in gateway.output()
+    server.stop()
+
+
+def requests(gateway: Gateway) -> float:
+    return gateway.metrics().total("requests_total")
 
 
 def test_an_answer_under_way_ends_as_it_began(world: World, truth: dict[str, bytes]) -> None:

@@ -132,5 +132,5 @@ def test_before_the_first_read_there_is_no_ratio() -> None:
 
 def test_mounts() -> None:
     assert mounts(CONFIG) == [
-        {"path": "data", "origin": "aws", "type": "s3", "remote": "lake", "read_only": True}
+        {"path": "data", "origin": "aws", "type": "s3", "remote": "lake", "read_only": True, "mirror": []}
     ]
