@@ -1,8 +1,9 @@
 """`gateway demo`: what a cache beside the training job is worth, shown on one machine without a cloud.
 
-A data set lies in a far store, 50 ms away. A training loop reads it once directly, once through a cold gateway and
-twice through the warm one, then saves a checkpoint. Every byte that it reads is compared with what was written.
-Takes about 20 seconds on two cores. Everything is in a temporary directory that is removed in the end.
+A data set lies in a far store, 50 ms away: a directory, or with `--origin` a cloud's emulator. A training loop reads
+it once directly, once through a cold gateway and twice through the warm one, then saves a checkpoint. Every byte that
+it reads is compared with what was written. Takes about 20 seconds on two cores. Everything is in a temporary directory
+that is removed in the end.
 """
 
 from __future__ import annotations
@@ -25,8 +26,16 @@ from rich.table import Table
 
 from gateway.cli import demo_data, demo_training
 from gateway.cli.demo_nodes import BUCKET, RATE_MB, REGION, RTT_MS, Keys, Stage, origin_gets
+from gateway.cli.demo_stores import STORES, boto3_client
 from gateway.cli.demo_training import DemoError, Epoch
+from gateway.cli.emulators.programs import MissingProgramError
 
+KINDS = {
+    "file": "A far store",
+    "s3": "An emulator of S3",
+    "gcs": "An emulator of Google Cloud Storage",
+    "azure": "An emulator of Azure Blob Storage",
+}
 CHECKPOINT = "checkpoints/step-000192.pt"
 
 
@@ -41,13 +50,19 @@ def command(
     keep: bool = typer.Option(
         False, "--keep", help="Leave it serving, with the exports a client needs, until Ctrl-C."
     ),
+    origin: str = typer.Option(
+        "file", "--origin", help=f"What the far store is: {', '.join(KINDS)} (a cloud's emulator)."
+    ),
 ) -> None:
     """Show a small training job over a far store: directly, cold and warm. Needs no cloud and no config."""
-    raise typer.Exit(demo(keep))
+    raise typer.Exit(demo(keep, origin))
 
 
-def demo(keep: bool = False, console: Console | None = None) -> int:
-    """Exit status 0 when all went well, 1 after one line of error. `keep`: the gateway then serves until Ctrl-C."""
+def demo(keep: bool = False, kind: str = "file", console: Console | None = None) -> int:
+    """Exit status 0 when all went well, 1 after one line of error, 2 after one about a program that is not installed.
+    `keep`: the gateway then serves until Ctrl-C."""
+    if kind not in KINDS:
+        raise typer.BadParameter(f"{kind!r} is none of {', '.join(KINDS)}", param_hint="--origin")
     console = console or Console(highlight=False)
     try:
         with (
@@ -55,7 +70,10 @@ def demo(keep: bool = False, console: Console | None = None) -> int:
             _plain_aws(),
             tempfile.TemporaryDirectory(prefix="gateway-demo-", ignore_cleanup_errors=True) as directory,
         ):
-            _run(Path(directory), keep, console)
+            _run(Path(directory), keep, kind, console)
+    except MissingProgramError as error:
+        console.print(f"demo: {error}", style="red", markup=False, soft_wrap=True)
+        return 2
     except KeyboardInterrupt:
         console.print("\ninterrupted")
         return 1
@@ -65,26 +83,27 @@ def demo(keep: bool = False, console: Console | None = None) -> int:
     return 0
 
 
-def _run(directory: Path, keep: bool, console: Console) -> None:
+def _run(directory: Path, keep: bool, kind: str, console: Console) -> None:
     say = console.print
     say(
-        f"A far store, {RTT_MS} ms and {RATE_MB} MB/s per connection away, holds {demo_data.SHARDS} tar shards. "
+        f"{KINDS[kind]}, {RTT_MS} ms and {RATE_MB} MB/s per connection away, holds {demo_data.SHARDS} tar shards. "
         "Starting it and a gateway near the training job …"
     )
-    lake = directory / "lake" / BUCKET
-    shards = demo_data.write_shards(lake)
-    with Stage(directory) as stage:
-        direct = client(stage.far_endpoint, stage.far.keys)
-        near = client(stage.near.endpoint, stage.near.keys)
-        rows = _epochs(stage, direct, near, shards, console)
+    far = STORES[kind]()
+    with Stage(directory, far) as stage:
+        direct = far.reader(stage.relay_port)
+        near = boto3_client(stage.near.endpoint, stage.near.keys)
+        rows = _epochs(stage, direct, near, stage.shards, console)
         state = demo_data.checkpoint()
         saved = demo_training.save_and_restore(near, BUCKET, CHECKPOINT, state)
-        if (lake / CHECKPOINT).read_bytes() != state:
+        if far.stored(CHECKPOINT) != state:
             raise DemoError("the checkpoint is not in the far store although its write was acknowledged")
         say(table(rows))
         say("\n".join(story(rows, len(state), saved)))
         if keep:
             _keep(stage, console)
+        for client in (direct, near):
+            client.close()
 
 
 def _epochs(
@@ -159,7 +178,7 @@ def _keep(stage: Stage, console: Console) -> None:
     )
     try:
         while True:
-            for process in (stage.far, stage.near):
+            for process in stage.processes:
                 process.check()
             time.sleep(1.0)
     except KeyboardInterrupt:
@@ -173,21 +192,6 @@ def exports(endpoint: str, keys: Keys) -> list[str]:
         f"export AWS_SECRET_ACCESS_KEY={keys.secret}",
         f"export AWS_DEFAULT_REGION={REGION}",
     ]
-
-
-def client(endpoint: str, keys: Keys) -> Any:
-    """Stock boto3, told nothing but endpoint, keys and region; path style, because an address has no sub-domains."""
-    import boto3
-    from botocore.config import Config
-
-    return boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        aws_access_key_id=keys.access,
-        aws_secret_access_key=keys.secret,
-        region_name=REGION,
-        config=Config(s3={"addressing_style": "path"}),
-    )
 
 
 def _line(error: Exception) -> str:

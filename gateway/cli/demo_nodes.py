@@ -1,13 +1,14 @@
 """The demo's processes: a far store, the network before it and the gateway; their configs, start and end.
 
-    training loop ── near gateway, cache ── relay (50 ms, 40 MB/s a connection) ── far gateway over a directory
+    training loop ── near gateway, cache ── relay (50 ms, 40 MB/s a connection) ── far store (`demo_stores.py`)
 
-Both gateways are `gateway serve` with a config file in the demo's directory. The far one caches nothing: it is there
-to be an S3 server.
+Gateways are `gateway serve` with a config file in the demo's directory. The one that is a far store caches nothing: it
+is there to be an S3 server.
 """
 
 from __future__ import annotations
 
+import ctypes
 import http.client
 import os
 import secrets
@@ -20,11 +21,15 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.cli.demo_data import Shard
 from gateway.cli.demo_training import DemoError
+
+if TYPE_CHECKING:
+    from gateway.cli.demo_stores import FarStore
 
 HOST = "127.0.0.1"
 REGION = "us-east-1"
@@ -33,6 +38,8 @@ START_S_MAX = 30.0
 STOP_S_MAX = 8.0
 REPORT_S = 0.25  # how often a worker tells what it counted
 RTT_MS, RATE_MB = 50, 40
+_PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None).prctl  # looked up before the fork
 
 _CONFIG = """\
 [node]
@@ -101,19 +108,36 @@ def own_environment() -> dict[str, str]:
     return inherited | {"NO_PROXY": HOST, "no_proxy": HOST, "PYTHONUNBUFFERED": "1"}
 
 
+def python(module: str, *arguments: str) -> list[str]:
+    """The command line of one of our own modules."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _end_with_parent() -> None:
+    """In the child: SIGTERM once the demo is gone, however it ended."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
 class Process:
     """A child in a session of its own, so that Ctrl-C reaches only the demo, which ends it in order."""
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str], log: Path, **pipes: Any) -> None:
+    def __init__(self, name: str, argv: Sequence[str], log: Path, **pipes: Any) -> None:
         self.name, self.log = name, log
         with log.open("ab") as out:
             self.child = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                argv,
                 stdin=pipes.get("stdin", subprocess.DEVNULL),
                 stdout=pipes.get("stdout", out),
                 stderr=out,
                 env=own_environment(),
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
 
     def check(self) -> None:
@@ -160,8 +184,7 @@ class Node(Process):
         )
         super().__init__(
             f"the {home.name} gateway",
-            "gateway.cli.main",
-            ["serve", "--config", str(config)],
+            python("gateway.cli.main", "serve", "--config", str(config)),
             home / "gateway.log",
         )
 
@@ -170,7 +193,7 @@ class Node(Process):
         return f"http://{HOST}:{self.port}"
 
     def wait(self) -> None:
-        _until(self.ready, START_S_MAX, f"{self.name} was not ready within {START_S_MAX:.0f} s")
+        until(self.ready, START_S_MAX, f"{self.name} was not ready within {START_S_MAX:.0f} s")
 
     def ready(self) -> bool:
         self.check()
@@ -200,7 +223,7 @@ class Node(Process):
             connection.close()
 
 
-def _until(true: Callable[[], bool], seconds_max: float, otherwise: str) -> None:
+def until(true: Callable[[], bool], seconds_max: float, otherwise: str) -> None:
     deadline = time.monotonic() + seconds_max
     while not true():
         if time.monotonic() > deadline:
@@ -209,11 +232,13 @@ def _until(true: Callable[[], bool], seconds_max: float, otherwise: str) -> None
 
 
 class Stage:
-    """All three, started in the order in which they need each other; leaving the block ends them."""
+    """All of them, started in the order in which they need each other; leaving the block ends them. The far store has
+    its data before anybody asks for it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, far: FarStore) -> None:
         self.directory = directory
-        self.lake = directory / "lake" / BUCKET
+        self.far = far
+        self.shards: list[Shard] = []
         self._ends = ExitStack()
 
     def __enter__(self) -> Stage:
@@ -227,18 +252,17 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self._ends.close()
 
+    @property
+    def processes(self) -> list[Process]:
+        return [*self.far.processes, self.near]
+
     def _start(self) -> None:
-        far_keys = Keys.fresh("far")
-        self.far = self._node("far", far_keys, f'type = "file"\nroot = "{self.lake.parent}"', 1, cache=False)
-        relay_port = self._relay(self.far.port)
-        self.far_endpoint = f"http://{HOST}:{relay_port}"
-        origin = (
-            f'type = "s3"\nendpoint = "{self.far_endpoint}"\n'
-            f'access_key = "{far_keys.access}"\nsecret_key = "{far_keys.secret}"'
-        )
+        self.far.start(self.directory, lambda process: self._ends.callback(process.stop))
+        self.shards = self.far.fill(self.directory)
+        self.relay_port = self._relay(self.far.port)
+        origin = "\n".join(f'{name} = "{value}"' for name, value in self.far.origin(self.relay_port).items())
         workers = min(2, len(os.sched_getaffinity(0)))
         self.near = self._node("near", Keys.fresh("near"), origin, workers, cache=True)
-        self.far.wait()
         self.near.wait()
 
     def _node(self, name: str, keys: Keys, origin: str, workers: int, *, cache: bool) -> Node:
@@ -248,7 +272,7 @@ class Stage:
 
     def _relay(self, to_port: int) -> int:
         process = Process(
-            "the far network", "gateway.cli.demo_wan", [str(to_port), str(RTT_MS), str(RATE_MB)],
+            "the far network", python("gateway.cli.demo_wan", str(to_port), str(RTT_MS), str(RATE_MB)),
             self.directory / "relay.log", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         self._ends.callback(process.stop)
@@ -263,7 +287,7 @@ class Stage:
 def origin_gets(near: Node, gets_so_far: int) -> int:
     """GETs that the gateway has sent to the far store, once its workers have told of all the loop's own. Each of
     them tells every quarter of a second, and who serves a read is not always who fetches it."""
-    _until(
+    until(
         lambda: near.total("requests", op="GetObject") >= gets_so_far,
         10,
         "the gateway's metrics do not count the loop's reads",

@@ -20,6 +20,7 @@ from rich.console import Console
 from gateway.cli import demo, demo_data, demo_nodes, demo_training
 from gateway.cli.demo_training import DemoError, Epoch
 from gateway.cli.demo_wan import HOST, Network, Relay
+from gateway.cli.emulators import programs
 from gateway.config.load import load
 from tests.stores import S3Server
 
@@ -195,3 +196,18 @@ def test_a_failure_is_one_line_and_leaves_nothing(monkeypatch: pytest.MonkeyPatc
     assert last.startswith("demo failed: the far")
     assert list(tmp_path.iterdir()) == []
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(("kind", "install"), [("s3", "moto"), ("gcs", "moto"), ("azure", "azurite")])
+def test_a_missing_emulator_is_one_line_that_says_how_to_get_it(
+    kind: str, install: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(programs.shutil, "which", lambda *asked, **more: None)
+    console = Console(file=io.StringIO(), width=300)
+    assert demo.demo(kind=kind, console=console) == 2
+    last = console.file.getvalue().strip().splitlines()[-1]  # type: ignore[attr-defined]
+    assert last.startswith("demo: ")
+    assert "install" in last
+    assert install in last
+    assert list(tmp_path.iterdir()) == []

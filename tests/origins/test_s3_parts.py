@@ -42,8 +42,8 @@ def test_endpoints_that_are_none(url: str) -> None:
 def test_unknown_flavours_and_types_are_named() -> None:
     with pytest.raises(Unsupported, match="auto, aws"):
         flavour_of("wasabi-ish")
-    with pytest.raises(Unsupported, match="azure"):
-        make_origin(OriginConfig(name="x", type="azure"))
+    with pytest.raises(Unsupported, match="tape"):
+        make_origin(OriginConfig(name="x", type="tape"))
 
 
 @pytest.mark.parametrize("key", ["a//b", "./x", "a/..", "dir/", "/a", "..", "a/./b"])
