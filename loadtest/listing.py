@@ -2,10 +2,10 @@
 
 Two mounts are of S3 servers that answer from memory (`listing_origin.py`: a page costs them well under a millisecond),
 so that nothing hides what the gateway costs; the third is of a directory. The reader is boto3's paginator of
-ListObjectsV2, as a job's is. The places themselves are listed by the same reader at the S3 servers, one after the
-other; the directory has no server of its own, so its files are found and looked at with `os.scandir` and `stat`,
-which is less than any server of it would do. `--raw`: a reader that takes the keys out with a pattern, for what is
-the gateway's own part.
+ListObjectsV2, as a job's is. The places themselves are listed by the same reader, one after the other. The directory
+has no server of its own: what the fastest one could do is taken for it, which finds and looks at its files
+(`os.scandir` and `stat`) and answers the same pages from memory. `--raw`: a reader that takes the keys out with a
+pattern, so that most of the time is the servers'.
 
 Figure to reach: every key once and in order, in ≤ 1.5 × the time of the places themselves, median of the rounds'
 ratios. Rounds go places, gateway, places, gateway, …; a ratio is within its round. `--out` writes a JSON document."""
@@ -113,7 +113,7 @@ def gateway(directory: Path, origins: Sequence[Server], cores: Cores) -> Server:
     stores = "".join(
         f'[[origins]]\nname = "{name}"\ntype = "s3"\nendpoint = "http://{HOST}:{origin.port}"\n'
         f'access_key = "{IDENTITY.access_key}"\nsecret_key = "{IDENTITY.secret_key}"\n'
-        for name, origin in zip(MOUNTS, origins, strict=False)
+        for name, origin in zip(MOUNTS[:2], origins[:2], strict=True)
     )
     mounts = "".join(
         f'[[mounts]]\npath = "{BUCKET}/{name}"\norigin = "{name}"\nremote = "{BUCKET}"\n' for name in MOUNTS
@@ -173,7 +173,7 @@ def measure(keys: int, rounds: int, reader: Listing) -> Result:
         make_files(top, [key_of(MOUNTS[-1], number) for number in range(counts[-1])])
         stores = [
             stack.enter_context(store(directory, one, count, cores))
-            for one, count in zip(MOUNTS[:2], counts, strict=False)
+            for one, count in zip(MOUNTS, counts, strict=True)
         ]
         server = stack.enter_context(gateway(directory, stores, cores))
         return _rounds(rounds, reader, server, stores, top, expected)

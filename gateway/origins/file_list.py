@@ -72,7 +72,10 @@ def _entry(
     now = _looked_at(tree, shards, remote, path) or tree.current(remote)
     if now is None:
         return None
-    meta = file_meta.object_meta(*now)
+    stat, record = now
+    if record is None:
+        return ListEntry(remote.key, stat.st_size, file_meta.foreign_etag(stat), int(stat.st_mtime))
+    meta = file_meta.object_meta(stat, record)
     kind = meta.checksums.get("x-amz-checksum-type")
     algorithms = tuple(
         name.removeprefix("x-amz-checksum-").upper() for name in file_meta.declared_checksums(meta.checksums)
@@ -99,6 +102,6 @@ def _looked_at(
         return None
     if not stats.S_ISREG(stat.st_mode):
         return None
-    if shards is not None and tree.sidecar_shard(remote) not in shards:
+    if shards is not None and (not shards or tree.sidecar_shard(remote) not in shards):
         return stat, None
     return stat, tree.record(remote, stat)
