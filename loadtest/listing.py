@@ -186,13 +186,15 @@ def _rounds(
     whole = True
     for _ in range(rounds + 1):  # the first only warms up
         began = time.perf_counter()
-        count = sum(sum(1 for _ in reader(origin.port, BUCKET)) for origin in stores) + walk(top)
+        files = walk(top)
+        count = sum(sum(1 for _ in reader(origin.port, BUCKET)) for origin in stores)
         between, spent = time.perf_counter(), server.cpu_ns()
         found = list(reader(server.port, BUCKET))
         places.append(between - began)
         merged.append(time.perf_counter() - between)
         cpu.append((server.cpu_ns() - spent) / 1e6)
-        whole = whole and found == expected and count == len(expected)
+        in_directory = sum(key.startswith(f"{MOUNTS[-1]}/") for key in found)
+        whole = whole and found == expected and (count, files) == (len(expected), in_directory)
     ratios = [one / other for one, other in zip(merged[1:], places[1:], strict=True)]
     pages = len(expected) / 1000
     return Result(
