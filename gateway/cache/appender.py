@@ -1,9 +1,8 @@
 """The end of the log: one active segment per worker, to which records are appended.
 
-Space is given out and its header written under one lock, in the order of the offsets, so a scan never meets a
-hole. Payloads are written outside of it. A segment that is full takes no more records; it is sealed, cut to
-its size, when the last fill in it has ended. That count has a lock of its own, so `finish` never waits for a
-write. Offsets and slots are never used again, whatever became of a fill.
+Records are written whole under one lock, in the order of the offsets, so a scan never meets a hole. A segment that is
+full takes no more records; it is sealed, cut to its size, when the last fill in it is in the index or given up. That
+count has a lock of its own, so `finish` never waits for a write. Offsets and slots of records are never used again.
 
 Everything but `finish` blocks and runs in the store's threads. Lock order: this lock, then the index thread
 (a new segment is reserved in the index before its file exists); a change in the index never waits for this
@@ -24,13 +23,8 @@ from gateway.cache.changes import Changes
 from gateway.cache.entry import Entry, encode_entry
 from gateway.cache.record import (
     META_SIZE_MAX,
-    OPEN,
-    STATE_OFFSET,
-    VALID,
-    VOID,
     encode_header,
     encode_meta,
-    encode_state,
     payload_at,
     record_end,
 )
@@ -124,11 +118,6 @@ class Appender:
         self._active: _Open | None = None
         self._unsealed: dict[int, _Open] = {}  # full and ended; the index has not been told yet
 
-    def reserve(self, entry: Entry, block: int, length: int) -> Place:
-        """Space for a block that is still to come; its header says OPEN. Raises NoRoom, StoreFull,
-        DiskFull."""
-        return self._append(entry, block, length, OPEN, 0, (), spare=self.reserved)
-
     def append(
         self,
         entry: Entry,
@@ -138,23 +127,10 @@ class Appender:
         *,
         again: bool = False,
     ) -> Place:
-        """A whole block at once, in one write of its parts; its header says VALID. Fills leave one segment's room to
+        """A whole block at once, in one write of its parts. Fills leave one segment's room to
         evictions (`again`), which thus can always append what they keep."""
         spare = 0 if again else self.reserved
         length = sum(map(len, parts))
-        return self._append(entry, block, length, VALID, crc, parts, spare=spare)
-
-    def _append(
-        self,
-        entry: Entry,
-        block: int,
-        length: int,
-        state: int,
-        crc: int,
-        parts: Sequence[bytes | bytearray | memoryview],
-        *,
-        spare: int,
-    ) -> Place:
         meta = encode_meta(entry.key, encode_entry(entry))
         if len(meta) > META_SIZE_MAX:
             raise StoreFull("the object's key and headers are too long to be cached")
@@ -163,7 +139,6 @@ class Appender:
             if opened is None or not self._fits(opened, len(meta), length):
                 opened = self._roll(len(meta), length, spare)
             header = encode_header(
-                state=state,
                 crc=crc,
                 slot=opened.slot,
                 meta=meta,
@@ -210,9 +185,6 @@ class Appender:
         self._rolled()
         return opened
 
-    def set_state(self, place: Place, state: int, crc: int) -> None:
-        write_all(place.segment.fd, (encode_state(state, crc),), place.offset - place.lead + STATE_OFFSET)
-
     def finish(self, place: Place) -> None:
         """The fill has ended and, if it was good, is in the index. Without this its segment is never
         sealed."""
@@ -224,14 +196,6 @@ class Appender:
             sealable = place.owner.full and not place.owner.fills
         if sealable:
             self._later(self._seal, place.owner)
-
-    def abandon(self, place: Place) -> None:
-        try:
-            self.set_state(place, VOID, 0)
-        except (StoreFull, OSError):
-            log.info("cache record stays open", segment=place.segment.id)  # a scan skips it all the same
-        finally:
-            self.finish(place)
 
     def _retire(self, opened: _Open) -> None:
         with self._ends:

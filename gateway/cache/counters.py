@@ -18,7 +18,6 @@ class Counters:
     expired_bytes: int = 0  # of blocks dropped because their rule's ttl was over
     committed_blocks: int = 0
     committed_bytes: int = 0
-    abandoned_fills: int = 0
     verified_blocks: int = 0
     corrupt_blocks: int = 0
     reserve_failures: int = 0

@@ -1,4 +1,4 @@
-"""Fills, and the room they need: reserving, putting whole blocks, evicting ahead, and a disk that is full.
+"""Fills, and the room they need: putting whole blocks, evicting ahead, and a disk that is full.
 
 The event loop's side of `appender.py` and `evictor.py`: it decides who waits and for how long; they act in
 threads.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,12 +25,12 @@ from gateway.cache.entry import Entry, Extent
 from gateway.cache.evictor import Evictor
 from gateway.cache.index import Index
 from gateway.cache.layout import FileLock
-from gateway.cache.pending import Bytes, Pending
 from gateway.cache.segment import WRITTEN, Segments
 from gateway.cache.writer import IndexWriter
 from gateway.errors import StoreFull
 
 log = structlog.get_logger()
+Bytes = bytes | bytearray | memoryview
 
 # After the file system refused bytes, fills are refused at once for this long instead of each failing alone.
 DISK_RETRY_S: Final = 5.0
@@ -86,16 +86,13 @@ class Filler:
         await self.io.run(self.appender.close)
         self._lock.close()
 
-    async def reserve(self, entry: Entry, block: int, length: int) -> Pending:
-        pending: Pending = await self._shielded(self._reserve(entry, block, length))
-        return pending
-
-    async def _reserve(self, entry: Entry, block: int, length: int) -> Pending:
-        return Pending(self, entry, block, await self._with_room(self.appender.reserve, entry, block, length))
-
     async def put_block(self, entry: Entry, block: int, parts: Sequence[Bytes]) -> Extent:
-        extent: Extent = await self._shielded(self._put_block(entry, block, parts))
-        return extent
+        """A caller that is cancelled leaves no record half-written: the work goes on."""
+        task = self._tasks.spawn(_outcome(self._put_block(entry, block, parts)), "cache-fill")
+        outcome = await asyncio.shield(task)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def _put_block(self, entry: Entry, block: int, parts: Sequence[Bytes]) -> Extent:
         place, crc = await self._with_room(self._append, entry, block, parts)
@@ -177,19 +174,6 @@ class Filler:
                 "the cache's file system refuses writes, reads go on uncached", directory=str(self._directory)
             )
 
-    async def _shielded(self, coro: Any) -> Any:
-        """A caller that is cancelled leaves no record half-reserved: the work goes on and is then given
-        up."""
-        task = self._tasks.spawn(_outcome(coro), "cache-fill")
-        try:
-            result, error = await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(_give_up)
-            raise
-        if error is not None:
-            raise error
-        return result
-
     def _on_roll(self) -> None:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has closed
@@ -225,14 +209,9 @@ class Filler:
         self.has_room = used_bytes + ahead <= self.changes.capacity and ahead <= spare_bytes
 
 
-async def _outcome(coro: Any) -> tuple[Any, BaseException | None]:
+async def _outcome(coro: Coroutine[Any, Any, Extent]) -> Extent | Exception:
     """Errors as values: a task whose waiter left must not be logged as failed for a full disk."""
     try:
-        return await coro, None
+        return await coro
     except Exception as error:
-        return None, error
-
-
-def _give_up(task: asyncio.Task[tuple[Any, BaseException | None]]) -> None:
-    if not task.cancelled() and isinstance(pending := task.result()[0], Pending):
-        pending.abandon()
+        return error

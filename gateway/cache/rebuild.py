@@ -15,7 +15,7 @@ import structlog
 from gateway.cache.changes import Changes
 from gateway.cache.entry import Entry, decode_entry
 from gateway.cache.index import EVICTING, SEALED, UNSCANNED, Index, SegmentRow
-from gateway.cache.record import VALID, Header, decode_meta, walk
+from gateway.cache.record import Header, decode_meta, walk
 from gateway.cache.segment import Segment, Segments
 from gateway.cache.writer import IndexWriter
 from gateway.errors import StoreFull
@@ -70,7 +70,7 @@ class Rebuilder:
         return adopted
 
     def _entry(self, header: Header) -> Entry | None:
-        if header.state != VALID or header.slot >= self._segments.slots:
+        if header.slot >= self._segments.slots:
             return None
         key, value = decode_meta(header.meta)
         entry = decode_entry(key, value)

@@ -7,9 +7,8 @@ hole of the file and take no space.
 
     offset size
          0    4  magic b"GwR1"
-         4    1  state: 1 OPEN (being filled), 2 VALID, 3 VOID (given up)           \\ rewritten in place,
-         5    3  zero                                                                > once, by 8 bytes
-         8    4  CRC-32C of the payload (0 while OPEN)                              /  at offset 4
+         4    4  zero
+         8    4  CRC-32C of the payload
         12    4  CRC-32C of bytes 16..48 and of the meta blob
         16    1  kind: 1 BLOCK
         17    1  format: 3
@@ -23,12 +22,10 @@ hole of the file and take no space.
          …    …  zeros or a hole
          …    …  payload
 
-The header and the meta blob are written when the space is reserved, in the order of the offsets, so a scan
-can always walk on by the lengths and never has to look for a magic number inside payloads (which clients
-choose). The payload follows as it arrives; then state and CRC are set. Nothing is synced: after a power cut a
-VALID header may stand before bytes that never reached the disk, which is why every block's CRC is checked
-again before it is first served after a start. Offsets are never used twice, so a reader of a fill that was
-given up can meet missing bytes but never another object's.
+A record is written whole, in the order of the offsets, so a scan can always walk on by the lengths and never has to
+look for a magic number inside payloads (which clients choose). Nothing is synced: after a power cut a header may stand
+before bytes that never reached the disk, which is why every block's CRC is checked again before it is first served
+after a start. Offsets of records are never used twice.
 """
 
 from __future__ import annotations
@@ -43,7 +40,6 @@ from awscrt.checksums import crc32c
 MAGIC = b"GwR1"
 FORMAT = 3  # of this and of the entry in the meta blob
 KIND_BLOCK = 1
-OPEN, VALID, VOID = 1, 2, 3
 ALIGN = 64
 PAYLOAD_ALIGN = (
     64 << 10
@@ -54,20 +50,17 @@ META_SIZE_MAX = (
     60_000  # key (1 KiB in S3) and headers (8 KiB in HTTP stacks) are far below; fits the index's u16
 )
 
-_FRONT = struct.Struct("<4sBxxxII")  # magic, state, payload CRC, header CRC
+_FRONT = struct.Struct("<4sxxxxII")  # magic, payload CRC, header CRC
 _FIXED = struct.Struct(
     "<BBHIIIQQ"
 )  # kind, format, slot, meta length, payload length, block, version, segment
-_STATE = struct.Struct("<BxxxI")
 _KEY_LENGTH = struct.Struct("<H")
-STATE_OFFSET = 4
 
 
 class Header(NamedTuple):
     """A record's header as read back. `offset` is the record's start, `meta` the key and entry blob."""
 
     offset: int
-    state: int
     payload_crc: int
     slot: int
     payload_length: int
@@ -110,15 +103,10 @@ def decode_meta(meta: bytes) -> tuple[bytes, bytes]:
 
 
 def encode_header(
-    *, state: int, crc: int, slot: int, meta: bytes, length: int, block: int, version: int, segment: int
+    *, crc: int, slot: int, meta: bytes, length: int, block: int, version: int, segment: int
 ) -> bytes:
     fixed = _FIXED.pack(KIND_BLOCK, FORMAT, slot, len(meta), length, block, version, segment)
-    return _FRONT.pack(MAGIC, state, crc, crc32c(meta, crc32c(fixed))) + fixed + meta
-
-
-def encode_state(state: int, crc: int) -> bytes:
-    """The eight bytes at `STATE_OFFSET` that end a fill."""
-    return _STATE.pack(state, crc)
+    return _FRONT.pack(MAGIC, crc, crc32c(meta, crc32c(fixed))) + fixed + meta
 
 
 def decode_header(data: bytes | memoryview, offset: int, segment: int) -> Header | None:
@@ -126,16 +114,16 @@ def decode_header(data: bytes | memoryview, offset: int, segment: int) -> Header
     cut."""
     if len(data) < HEADER_SIZE:
         return None
-    magic, state, payload_crc, check = _FRONT.unpack_from(data)
+    magic, payload_crc, check = _FRONT.unpack_from(data)
     kind, fmt, slot, meta_length, length, block, version, owner = _FIXED.unpack_from(data, 16)
     if magic != MAGIC or fmt != FORMAT or kind != KIND_BLOCK or owner != segment:
         return None
-    if meta_length > META_SIZE_MAX or len(data) < HEADER_SIZE + meta_length or not OPEN <= state <= VOID:
+    if meta_length > META_SIZE_MAX or len(data) < HEADER_SIZE + meta_length:
         return None
     if crc32c(bytes(data[16 : HEADER_SIZE + meta_length])) != check:
         return None
     meta = bytes(data[HEADER_SIZE : HEADER_SIZE + meta_length])
-    return Header(offset, state, payload_crc, slot, length, block, version, segment, meta)
+    return Header(offset, payload_crc, slot, length, block, version, segment, meta)
 
 
 def walk(fd: int, segment: int) -> Iterator[Header]:

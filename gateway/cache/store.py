@@ -1,7 +1,7 @@
 """The store as a worker sees it: the one class of this room that others call.
 
 Reading (event loop, microseconds, no await): `lookup`, `entry`, `block`, `segment`, `verified`, `touch`,
-`read_now`. Changing (awaits a thread): `install`, `install_absent`, `forget`, `reserve`, `put_block`,
+`read_now`. Changing (awaits a thread): `install`, `install_absent`, `forget`, `put_block`, `put_parts`,
 `verify`.
 
 A hit: `lookup` → every extent there → `verified` (else `verify`, once per block and start of the node) →
@@ -29,7 +29,7 @@ from gateway.cache.changes import Changes, Superseded
 from gateway.cache.checking import Unchecked, is_whole
 from gateway.cache.counters import Counters
 from gateway.cache.entry import ABSENT, OBJECT, Entry, Extent
-from gateway.cache.filling import Filler
+from gateway.cache.filling import Bytes, Filler
 from gateway.cache.index import Index
 from gateway.cache.layout import (
     FREE_BYTES_MIN,
@@ -39,7 +39,6 @@ from gateway.cache.layout import (
     index_dir,
     segments_dir,
 )
-from gateway.cache.pending import Bytes, Pending
 from gateway.cache.rebuild import Rebuilder
 from gateway.cache.residency import choose
 from gateway.cache.segment import CHECKED, FREQUENCY, WRITTEN, Segment, Segments, slots_of
@@ -50,7 +49,7 @@ from gateway.cache.writer import IndexWriter
 from gateway.errors import StoreFull
 from gateway.namespace.keeping import Keeping
 
-__all__ = ["ABSENT", "OBJECT", "Entry", "Extent", "Pending", "Segment", "Store", "Superseded"]
+__all__ = ["ABSENT", "OBJECT", "Entry", "Extent", "Segment", "Store", "Superseded"]
 
 log = structlog.get_logger()
 
@@ -343,10 +342,6 @@ class Store:
             log.error("invalidation not written, every entry is validated again", error=str(error))
 
     # --- blocks
-
-    async def reserve(self, entry: Entry, block: int, length: int) -> Pending:
-        """Space for `length` bytes of a block. Raises StoreFull when none can be had."""
-        return await self._filler.reserve(entry, block, length)
 
     async def put_block(self, entry: Entry, block: int, data: Bytes) -> Extent:
         """A block that is whole in memory. Raises StoreFull."""

@@ -81,7 +81,6 @@ _ROWS: Final = (
     _counter("expired_bytes", "Bytes dropped because their rule's ttl was over."),
     _counter("committed_blocks", "Blocks written to the cache."),
     _counter("committed_bytes", "Bytes written to the cache."),
-    _counter("abandoned_fills", "Blocks reserved and given up before they were whole."),
     _counter("verified_blocks", "Blocks whose CRC was checked before their first use since the start."),
     _counter("corrupt_blocks", "Blocks that failed that check and were dropped."),
     _counter("admission_refused", "Misses not written to the cache, to keep a stable set in it."),

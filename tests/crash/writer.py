@@ -38,11 +38,8 @@ async def write_one(store: Store, number: int) -> None:
         if number % 2:
             await store.put_block(entry, 0, data)
         else:
-            pending = await store.reserve(entry, 0, len(data))
             half = len(data) // 2
-            await pending.write(0, data[:half])
-            await pending.write(half, data[half:])
-            await pending.commit()
+            await store.put_parts(entry, 0, (data[:half], data[half:]))
     except StoreFull:
         return
     print(number, flush=True)

@@ -36,7 +36,7 @@ from hypothesis.stateful import (
 from structlog.testing import capture_logs
 
 from gateway.cache.startup import Prepared, prepare
-from gateway.cache.store import ABSENT, Entry, Pending, Store, Superseded
+from gateway.cache.store import ABSENT, Entry, Store, Superseded
 from gateway.errors import StoreFull
 from gateway.namespace.keeping import NO_RULES, PIN, Keeping
 from gateway.namespace.mounts import Mount, Mounts
@@ -94,7 +94,6 @@ class StoreMachine(RuleBasedStateMachine):
     def _forget_process(self) -> None:
         self.answers: list[Answer] = []
         self.entries: list[tuple[Entry, Object]] = []
-        self.pendings: list[tuple[Pending, Object]] = []
 
     def run(self, coro: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(coro)
@@ -221,30 +220,6 @@ class StoreMachine(RuleBasedStateMachine):
                     self.run(
                         self.store.put_parts(entry, block, (b"", now.data(block)[:9], now.data(block)[9:]))
                     )
-
-    @rule(block=blocks)
-    def reserve(self, block: int) -> None:
-        entry, said = self._entry(-1)
-        if entry is None or not said.length(block):
-            return
-        with suppress(StoreFull):
-            self.pendings.append((self.run(self.store.reserve(entry, block, said.length(block))), said))
-
-    @rule(pick=picks, share=st.sampled_from([0.0, 0.3, 1.0]), commit=st.booleans())
-    def end_fill(self, pick: int, share: float, commit: bool) -> None:
-        if not self.pendings:
-            return
-        pending, said = self.pendings.pop(pick % len(self.pendings))
-        whole = said.data(pending.block)
-        part = whole[: int(len(whole) * share)]
-        try:
-            self.run(pending.write(0, part))
-            assert os.pread(pending.segment.fd, pending.written, pending.offset) == part
-            if commit and part == whole:
-                self.run(pending.commit())
-        except StoreFull:
-            pass
-        pending.abandon()
 
     @rule(count=st.sampled_from([5, 60, 120]))
     def flood(self, count: int) -> None:

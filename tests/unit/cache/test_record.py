@@ -23,8 +23,6 @@ from gateway.cache.entry import (
 )
 from gateway.cache.record import (
     ALIGN,
-    OPEN,
-    VALID,
     decode_header,
     decode_meta,
     encode_header,
@@ -64,10 +62,9 @@ extents = st.builds(
 )
 
 
-def record(segment: int, slot: int, data: bytes, state: int = VALID, key: bytes = b"o\0b/k") -> bytes:
+def record(segment: int, slot: int, data: bytes, key: bytes = b"o\0b/k") -> bytes:
     meta = encode_meta(key, b"entry")
     header = encode_header(
-        state=state,
         crc=crc32c(data),
         slot=slot,
         meta=meta,
@@ -140,21 +137,19 @@ def test_a_flipped_bit_in_a_header_is_noticed(at: int, bit: int) -> None:
     flipped = bytearray(whole)
     flipped[at] ^= 1 << bit
     header = decode_header(bytes(flipped), 0, 7)
-    # State and payload CRC are rewritten in place, so the header's CRC does not cover them; the payload check does.
-    assert (
-        header is None or (header.state, header.payload_crc) != (good.state, good.payload_crc) or 5 <= at < 8
-    )
+    # Four bytes say nothing, and a wrong payload CRC is found out with the payload.
+    assert header is None or header.payload_crc != good.payload_crc or 4 <= at < 8
 
 
-def test_a_scan_walks_over_open_records_and_ends_at_the_torn_tail(tmp_path: Path) -> None:
-    parts = [record(7, 0, b"a" * 100), record(7, 1, b"b" * 5000, OPEN), record(7, 2, b"c" * 10)]
+def test_a_scan_ends_at_the_torn_tail(tmp_path: Path) -> None:
+    parts = [record(7, 0, b"a" * 100), record(7, 1, b"b" * 5000), record(7, 2, b"c" * 10)]
     torn = record(7, 3, b"d" * 1000)[:-200]
     path = tmp_path / "s"
     path.write_bytes(b"".join(parts) + torn)
     fd = os.open(path, os.O_RDONLY)
     found = list(walk(fd, 7))
     os.close(fd)
-    assert [(h.slot, h.state) for h in found] == [(0, VALID), (1, OPEN), (2, VALID)]
+    assert [h.slot for h in found] == [0, 1, 2]
     assert all(h.offset % ALIGN == 0 for h in found)
     assert decode_meta(found[0].meta) == (b"o\0b/k", b"entry")
 

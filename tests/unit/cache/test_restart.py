@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from awscrt.checksums import crc32c
 
 from gateway.cache.index import UNSCANNED
 from gateway.errors import StoreFull
@@ -159,12 +160,12 @@ async def test_an_older_version_in_a_newer_segment_does_not_win_a_rebuild(tmp_pa
         assert (entry.etag, await read(store, KEY)) == ('"new"', b"newer")
 
 
-async def test_fills_that_never_ended_are_not_found_after_a_kill(tmp_path: Path) -> None:
+async def test_a_record_that_was_cut_short_is_not_found_after_a_kill(tmp_path: Path) -> None:
     prepared = ready(tmp_path)
     store = open_store(tmp_path)
     entry = await put(store, KEY, b"whole")
-    other = await store.reserve(entry, 1, 5)
-    await other.write(0, b"torn!")
+    place = store._filler.appender.append(entry, 1, (b"torn!",), crc32c(b"torn!"))
+    os.ftruncate(place.segment.fd, place.offset + 4)
     await die(store)
     prepared._lock.close()
     shutil.rmtree(tmp_path / "index")

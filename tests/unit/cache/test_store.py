@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cache.store import ABSENT, OBJECT, Store, Superseded
+from gateway.cache.store import ABSENT, OBJECT, Extent, Store, Superseded
 from gateway.errors import StoreFull
 
 from .harness import MIB, disk_bytes, install, payload, put, read, running
@@ -101,48 +101,16 @@ async def test_absence_is_remembered_and_ends(tmp_path: Path) -> None:
         assert store.entry(KEY).state == OBJECT  # type: ignore[union-attr]
 
 
-async def test_a_fill_can_be_read_below_its_watermark_and_found_after_commit(tmp_path: Path) -> None:
+async def test_a_fill_whose_caller_leaves_is_finished(tmp_path: Path) -> None:
     async with running(tmp_path) as store:
         entry = await install(store, KEY, size=MIB)
-        pending = await store.reserve(entry, 0, MIB)
-        await pending.write(0, b"x" * 1000)
-        assert os.pread(pending.segment.fd, 1000, pending.offset) == b"x" * 1000
-        assert store.block(entry.version, 0) is None
-        with pytest.raises(ValueError, match="have 1000"):
-            await pending.write(999, b"y")
-        with pytest.raises(ValueError, match="1000 of"):
-            await pending.commit()
-        await pending.write(1000, memoryview(b"y" * (MIB - 1000)))
-        extent = await pending.commit()
-        assert store.block(entry.version, 0) == extent
-        assert await read(store, KEY) == b"x" * 1000 + b"y" * (MIB - 1000)
-        pending.abandon()  # too late, and harmless
-        assert await store.verify(extent, entry.version, 0)
-
-
-async def test_an_abandoned_fill_is_never_found(tmp_path: Path) -> None:
-    async with running(tmp_path) as store:
-        entry = await install(store, KEY, size=MIB)
-        pending = await store.reserve(entry, 0, MIB)
-        await pending.write(0, b"x" * MIB)
-        pending.abandon()
-        with pytest.raises(ValueError, match="commit"):
-            await pending.commit()
-        assert store.block(entry.version, 0) is None
-        assert store.counters.abandoned_fills == 1
-
-
-async def test_a_cancelled_reservation_is_given_up(tmp_path: Path) -> None:
-    async with running(tmp_path) as store:
-        entry = await install(store, KEY, size=MIB)
-        waiter = asyncio.ensure_future(store.reserve(entry, 0, MIB))
+        waiter = asyncio.ensure_future(store.put_block(entry, 0, payload(1)))
         await asyncio.sleep(0)
         waiter.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiter
-        async with asyncio.timeout(5):
-            while not store.counters.abandoned_fills:  # noqa: ASYNC110 counted in a callback
-                await asyncio.sleep(0)
+        await asyncio.wait(store._filler._tasks.live())
+        assert await read(store, KEY) == payload(1)
 
 
 async def test_a_damaged_block_is_dropped_counted_and_can_be_fetched_again(tmp_path: Path) -> None:
@@ -285,11 +253,13 @@ async def test_a_cache_of_which_nothing_can_go_says_that_it_is_full(
 async def test_a_fill_that_outlives_its_segments_turn_is_still_committed(tmp_path: Path) -> None:
     async with running(tmp_path) as store:
         entry = await install(store, KEY, size=MIB)
-        pending = await store.reserve(entry, 0, MIB)
+        filler = store._filler
+        place, crc = filler._append(entry, 0, (payload(9),))
         for i in range(150):  # the whole cache is replaced meanwhile
             await put(store, b"o\0b/%d" % i, payload(i))
-        await pending.write(0, payload(9))
-        await pending.commit()
+        extent = Extent(place.segment.id, place.offset, place.length, crc, place.slot, place.lead)
+        await store._writer.run(store._changes.commit, entry, 0, extent)
+        filler.appender.finish(place)
         assert await read(store, KEY) == payload(9)
 
 
