@@ -48,6 +48,11 @@ class Flavour:
         key is the bucket itself."""
         return not (self.clean_keys and key and _UNCLEAN.search(key))
 
+    def holds_under(self, prefix: str) -> bool:
+        """Whether a key can begin so there; what is listed under another prefix belongs to other keys."""
+        above, slash, _ = prefix.rpartition("/")
+        return not (self.clean_keys and slash and _UNCLEAN.search(above))
+
     def require_held(self, key: str) -> None:
         """For reads. Raises NotFound."""
         if not self.holds(key):

@@ -51,7 +51,7 @@ _BUCKET_PAGES_MAX: Final = 100
 async def page(
     client: Client, bucket: str, prefix: str, delimiter: str, start_after: str, max_keys: int
 ) -> ListPage:
-    if max_keys <= 0:
+    if max_keys <= 0 or not client.flavour.holds_under(prefix):
         return ListPage(())
     if delimiter not in ("", "/") and not client.flavour.any_delimiter:
         return await _grouped_here(client, bucket, prefix, delimiter, start_after, max_keys)

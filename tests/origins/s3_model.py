@@ -112,6 +112,8 @@ class Model:
             wrong.add("InvalidPartOrder")
         if any(upload.tags.get(number) != tag for number, tag in zip(numbers, tags, strict=True)):
             wrong.add("InvalidPart")
+        if any(number > 10_000 for number in numbers):
+            wrong.add("InvalidArgument")
         if any(len(upload.parts.get(number, b"")) < part_min for number in sorted(numbers)[:-1]):
             wrong.add("EntityTooSmall")
         return wrong or {DONE}

@@ -12,7 +12,7 @@ import itertools
 import os
 import random
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from gateway.config.schema import OriginConfig
+from gateway.model import Conditions, ListPage, Remote, WriteResult
 from gateway.origins.azure import AzureOrigin
-from gateway.origins.base import Origin, Unobserved
+from gateway.origins.base import Origin, PutBody, Unobserved
 from gateway.origins.factory import make_origin
 from gateway.origins.file import FileOrigin
 from gateway.origins.limits import Limits
@@ -219,9 +220,13 @@ class Machine(RuleBasedStateMachine):
         pick=picks,
         how=st.sampled_from(["all", "all", "all", "every other", "reverse", "more", "wrong", "none"]),
         condition=conditions,
+        again=st.booleans(),
     )
-    def complete(self, pick: int, how: str, condition: str) -> None:
+    def complete(self, pick: int, how: str, condition: str, again: bool) -> None:
+        """`again`: as a client does that has not heard the answer."""
         self.run(self.world.complete(pick, how, condition))
+        if again:
+            self.run(self.world.complete(pick, "all"))
 
     @rule(pick=picks)
     def abort(self, pick: int) -> None:
@@ -252,14 +257,14 @@ class Machine(RuleBasedStateMachine):
         self.run(self.world.list_uploads(self._cut(pick, cut), delimiter, size))
 
 
-def run_sequences(place: Place, count: int, with_seed: int = SEED, steps: int = STEPS) -> None:
+def run_sequences(place: Place, count: int, with_seed: int = SEED, *, shrink: bool = True) -> None:
     machine = type("Sequence", (Machine,), {"place": place})
     wanted = settings(
         max_examples=count,
-        stateful_step_count=steps,
+        stateful_step_count=STEPS,
         deadline=None,
         database=None,  # the seed alone says what runs
-        phases=[Phase.generate, Phase.shrink],
+        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
         suppress_health_check=list(HealthCheck),
         print_blob=False,
         report_multiple_bugs=False,
@@ -326,3 +331,75 @@ def test_an_origin_agrees_with_a_dictionary(place: Place) -> None:
     assert place.begun >= SEQUENCES
     calls = sum(place.outcomes.counts.values())
     print(f"{place.begun} sequences, {calls} calls, 0 divergences\n{place.outcomes}")
+
+
+class Broken:
+    """An origin with one mistake."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.origin, name)
+
+
+class ForgetsTheLastKey(Broken):
+    async def list(self, *asked: Any) -> ListPage:
+        page = await self.origin.list(*asked)
+        return replace(page, entries=page.entries[:-1]) if len(page.entries) == 3 else page
+
+
+class TakesAnyCondition(Broken):
+    async def put(self, remote: Remote, body: PutBody, conditions: Conditions) -> WriteResult:
+        return await self.origin.put(remote, body, replace(conditions, if_none_match=None))
+
+
+class TakesOneKeyForAnother(Broken):
+    async def delete(self, remote: Remote, **more: Any) -> Any:
+        return await self.origin.delete(remote._replace(key=remote.key.rstrip("/")), **more)
+
+
+class LosesMetadataOfCopies(Broken):
+    async def copy(self, source: Remote, target: Remote, headers: Any, **more: Any) -> WriteResult:
+        asked = headers if "x-amz-metadata-directive" in headers else {"x-amz-metadata-directive": "REPLACE"}
+        return await self.origin.copy(source, target, asked, **more)
+
+
+class ReadsPastAStaleTag(Broken):
+    def get(self, remote: Remote, start: int, stop: int | None, *, if_match: str | None = None) -> Any:
+        return self.origin.get(remote, start, stop)
+
+
+class KeepsAbortedUploads(Broken):
+    async def abort_upload(self, remote: Remote, upload_id: str) -> None:
+        await self.origin.list_parts(remote, upload_id)
+
+
+class CompletesTwice(Broken):
+    """A repeated complete puts its own result, here nothing, over what came meanwhile."""
+
+    def __init__(self, origin: Origin) -> None:
+        super().__init__(origin)
+        self.completed: set[str] = set()
+
+    async def complete_upload(self, remote: Remote, upload_id: str, *more: Any) -> WriteResult:
+        result = await self.origin.complete_upload(remote, upload_id, *more)
+        if upload_id in self.completed:
+            await self.origin.delete(remote)
+        self.completed.add(upload_id)
+        return result
+
+
+@pytest.mark.parametrize("mistake", Broken.__subclasses__())
+def test_a_mistake_is_found(
+    mistake: type[Broken], loop: asyncio.AbstractEventLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.fsync", lambda fd: None)  # nothing here is meant to last
+    place = directory_place(loop, tmp_path)
+    sound = place.origin
+    place.origin = mistake(sound)  # type: ignore[assignment]
+    try:
+        with pytest.raises(AssertionError):
+            run_sequences(place, 200, 7, shrink=False)
+    finally:
+        loop.run_until_complete(sound.close())
