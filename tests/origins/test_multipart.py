@@ -35,6 +35,7 @@ async def test_parts_become_one_object_when_completed(cloud: Cloud) -> None:
     etag = await _complete(cloud, upload_id, parts)
     if "multipart_etag" in cloud.faithful:
         assert (await cloud.head()).etag == etag
+        assert (await read(cloud.origin, cloud.at(), 0, None))[0].etag == etag
     assert (await read(cloud.origin, cloud.at(), len(FIVE) - 2, None))[1] == FIVE[-2:] + b"end"
 
 
