@@ -23,12 +23,13 @@ from gateway.cli.emulators.gcs_bodies import Body
 from gateway.cli.emulators.gcs_checks import Head, Refusal, expected_digests
 from gateway.cli.emulators.gcs_state import Generation, Generations, Name, PartSeen, Uploads, version_id_of
 from gateway.errors import NotFound
-from gateway.model import Remote
+from gateway.model import Part, Remote
 from gateway.origins import s3_write, s3_xml
 from gateway.origins.base import PutBody
 from gateway.origins.s3_client import BULK_S, DOCUMENT_BYTES_MAX, Client, Retry
 from gateway.origins.s3_http import Answer, Call
 from gateway.s3.conditions import check, parse_copy_conditions, parse_http_date
+from gateway.s3.errors import S3Error
 from gateway.s3.signer import encode_query
 from gateway.s3.xml_read import parse_complete
 
@@ -255,7 +256,7 @@ class Calls:
         if head.method == "POST":
             _require_no_match(head)
             sent = await small_body(request)
-            crc32c = self._uploads.check(upload, parse_complete(sent))
+            crc32c = self._uploads.check(upload, _named_parts(sent))
             digest = hashlib.sha256(sent).hexdigest()
             call = Call("multipart", "POST", *name, pairs, {}, digest, sent, answer_s=BULK_S)
             async with self._generations.lock(name):
@@ -270,6 +271,14 @@ class Calls:
             self._uploads.end(upload_id)
             return web.Response(status=204)
         return await passed(await self._store.wire.send(Call("list", "GET", *name, pairs)), head)
+
+
+def _named_parts(document: bytes) -> tuple[Part, ...]:
+    try:
+        return parse_complete(document)
+    except S3Error as error:  # a number past the last possible one is a part that is not there
+        code = "InvalidPart" if error.code == "InvalidArgument" else error.code
+        raise Refusal(400, code, error.message) from None
 
 
 def _require_no_match(head: Head) -> None:
