@@ -117,7 +117,7 @@ def test_kept_it_serves_what_its_exports_say_until_it_is_interrupted(directory: 
 
 def test_killed_it_leaves_files_but_no_process(directory: Path) -> None:
     demo = start(directory)
-    wait_for("both gateways were started", lambda: len(started_from(directory)) >= 2)
+    wait_for("both gateways were started", lambda: len(started_from(directory)) >= 2, 90)
     os.kill(demo.pid, signal.SIGKILL)
     demo.process.wait()
     wait_for("the demo's gateways have ended", lambda: not started_from(directory), 40)
