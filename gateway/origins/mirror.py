@@ -73,7 +73,12 @@ class Mirror:
         self.places = tuple(places)
         has = self.own.origin.capabilities
         self.capabilities = replace(
-            has, forward=False, forwards_only=frozenset(), versions=False, batch_delete=False
+            has,
+            forward=False,
+            forwards_only=frozenset(),
+            versions=False,
+            batch_delete=False,
+            conditional_deletes=False,
         )
         self._seen: OrderedDict[tuple[str, str], Place] = OrderedDict()
 
