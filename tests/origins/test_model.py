@@ -86,10 +86,10 @@ class Place:
         keys = KEYS + (CONTROL_KEYS if "control_characters" in self.faithful else [])
         if "leading_slashes" not in self.faithful:
             keys = [key for key in keys if not key.startswith("/")]
-        if (
-            "slashes_in_keys" not in self.faithful
-        ):  # paths of a file system, whose names are no longer than this
-            keys = [key for key in keys if len(key.encode()) < 256]
+        if "slashes_in_keys" not in self.faithful:
+            # Paths of a file system, whose names are no longer than this; and when rclone ends an upload of a key with
+            # control characters, which it writes otherwise, the object that has the key goes with it.
+            keys = [key for key in keys if len(key.encode()) < 256 and key not in CONTROL_KEYS]
         return keys
 
     def world(self) -> World:
