@@ -78,7 +78,11 @@ async def test_a_store_that_only_throttles_meets_no_storm(kind: str, status: int
         assert store.refused <= 2 * 64 + 16
         limits = limits_of(origin)
         assert limits.gate.aimd.limit <= 32
-        assert pressure(origin) == {"in_flight": 0, "concurrency": limits.gate.aimd.limit, "state": "throttled"}
+        assert pressure(origin) == {
+            "in_flight": 0,
+            "concurrency": limits.gate.aimd.limit,
+            "state": "throttled",
+        }
 
 
 async def test_what_the_store_bears_is_found_and_used(kind: str) -> None:
