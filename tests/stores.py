@@ -114,7 +114,10 @@ class Moto(S3Server):
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
         program = Path(sys.executable).parent / "moto_server"
-        env = {"S3_UPLOAD_PART_MIN_SIZE": str(self.part_bytes_min), "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": "5000000"}
+        env = {
+            "S3_UPLOAD_PART_MIN_SIZE": str(self.part_bytes_min),
+            "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": "5000000",
+        }
         self.child = Child([program, "-H", "127.0.0.1", "-p", str(self.port)], directory / "moto.log", env)
         self.child.wait_ready("moto", lambda: answers(self.port))
 
@@ -198,7 +201,14 @@ class Azurite:
         self.port = free_port()
         program = azurite()
         assert program is not None
-        argv: list[str | Path] = [program, "--blobHost", "127.0.0.1", "--blobPort", str(self.port), "--silent"]
+        argv: list[str | Path] = [
+            program,
+            "--blobHost",
+            "127.0.0.1",
+            "--blobPort",
+            str(self.port),
+            "--silent",
+        ]
         argv += ["--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
         self.child = Child(argv, directory / "azurite.log")
         self.child.wait_ready("azurite", lambda: answers(self.port))
@@ -211,7 +221,9 @@ class Azurite:
         """A client of Azure's own SDK."""
         from azure.storage.blob import BlobServiceClient
 
-        return BlobServiceClient(self.endpoint, credential={"account_name": self.account, "account_key": self.key})
+        return BlobServiceClient(
+            self.endpoint, credential={"account_name": self.account, "account_key": self.key}
+        )
 
     def make_buckets(self, *names: str) -> None:
         with self.service() as service:

@@ -85,7 +85,9 @@ class Reads:
         self.questions = Questions(store, self.fills, neighbours, origins, tasks, metrics)
         self.straight = Straight(tasks, self.run_blocks * store.block_size)
         self.ahead = ReadAhead(store.block_size, store.block_size * stripe_blocks)
-        self.payers: Mapping[str, str] = {}  # whose egress is saved, where that is not the mount's origin itself
+        self.payers: Mapping[
+            str, str
+        ] = {}  # whose egress is saved, where that is not the mount's origin itself
 
     def source(self, key: bytes) -> Source:
         return source_of(key, self.origins)

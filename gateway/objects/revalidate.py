@@ -126,9 +126,7 @@ class Questions:
         self._small: OrderedDict[bytes, bool] = OrderedDict()  # prefix → its last object fitted into one run
         self._small_bytes = SMALL_BLOCKS * store.block_size
 
-    async def current(
-        self, key: bytes, fresh_s: float, wanted: Wanted, ttl_s: float = IMMUTABLE
-    ) -> Entry:
+    async def current(self, key: bytes, fresh_s: float, wanted: Wanted, ttl_s: float = IMMUTABLE) -> Entry:
         """The current version. Raises NotFound, Direct (only where a body is wanted), and what origins raise."""
         came_ns = time.monotonic_ns()
         entry = self._store.entry(key)

@@ -127,8 +127,10 @@ def test_a_list_may_be_toml_and_its_entries_come_after_it(tmp_path: Path) -> Non
         (
             "GATEWAY_RULES__0__ACK",
             "local",
-            'rules[0].ack: is of no use without write = "back", which is not in this version'
-            " (set by GATEWAY_RULES__0__ACK)",
+            (
+                'rules[0].ack: is of no use without write = "back", which is not in this version'
+                " (set by GATEWAY_RULES__0__ACK)"
+            ),
         ),
     ],
 )
