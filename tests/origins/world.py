@@ -452,7 +452,8 @@ class World:
                 break
         assert after is None, "the listing has no end"
         without = [item for item in wanted.items if item != wanted.unsure]
-        assert found == wanted.items or (found == without and not self.does("start_inside_prefix"))
+        right = found == wanted.items or (found == without and not self.does("start_inside_prefix"))
+        assert right, f"under {prefix!r} by {delimiter!r} after {start_after!r}: {found}, not {wanted.items}"
 
     async def list_versions(self, prefix: str, max_keys: int) -> None:
         """A bucket without versions shows each object as its one version."""
