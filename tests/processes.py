@@ -62,7 +62,7 @@ class Child:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def wait_ready(self, what: str, probe: Callable[[], object], timeout_s: float = 30.0) -> None:
+    def wait_ready(self, what: str, probe: Callable[[], object], timeout_s: float = 90.0) -> None:
         def ready() -> bool:
             if self.process.poll() is not None:
                 raise AssertionError(f"{what} ended with {self.process.returncode}:\n{self.output()[-4000:]}")
