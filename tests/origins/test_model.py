@@ -39,7 +39,7 @@ SEQUENCES = int(os.environ.get("MODEL_SEQUENCES", "20"))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
 # The same in every run of the suite: what a server of others answers once in a thousand sequences is for long runs.
 SEED = int(os.environ.get("MODEL_SEED", "1")) or random.SystemRandom().randrange(1, 1 << 32)
-# Without rclone, whose answers to one and the same sequence differ from run to run (500, prefixes of empty directories).
+# Without rclone: its answers to the same sequence differ from run to run (500, prefixes of empty directories).
 CHOSEN = os.environ.get("MODEL_KINDS", ",".join(kind for kind in KINDS if kind != "rclone")).split(",")
 
 # Prefixes of one another, keys that paths or URLs would change, and what sorts otherwise in UTF-16 than in UTF-8.
