@@ -75,9 +75,9 @@ def read_all(node: Gateway, lake: Lake, keys: list[str], workers: int = 4) -> No
         list(pool.map(some, [keys[number::workers] for number in range(workers)]))
 
 
-def fetched(node: Gateway, requests: int) -> float:
-    """Bytes that came from the origin, once so many requests are counted."""
-    return node.settled_metrics(requests).total("origin_bytes_total", direction="in")
+def outcomes(node: Gateway, outcome: str, requests: int) -> float:
+    """How many reads ended so, once so many requests are counted: whoever counts a request counts its outcome."""
+    return node.settled_metrics(requests).total("cache_outcomes_total", outcome=outcome)
 
 
 def gauge(node: Gateway, name: str) -> float:
@@ -95,13 +95,13 @@ def test_pinned_objects_survive_a_flood_and_a_kill(node: Gateway) -> None:
     wait_for("all of it is pinned", lambda: gauge(node, "pinned_bytes") == 40 * 256 * KIB)
     read_all(node, lake, flood)
     assert gauge(node, "evicted_segments_total") > 10
-    before = fetched(node, 640)
+    before = outcomes(node, "hit", 640)
     read_all(node, lake, pinned)
-    assert fetched(node, 680) == before
+    assert outcomes(node, "hit", 680) == before + 40
     node.kill()
     node.start()
     read_all(node, lake, pinned)
-    assert fetched(node, 40) == 0
+    assert outcomes(node, "hit", 40) == 40
     wait_for("it is still pinned", lambda: gauge(node, "pinned_bytes") == 40 * 256 * KIB)
 
 
@@ -116,9 +116,9 @@ def test_new_rules_hold_for_what_was_cached_before(node: Gateway) -> None:
     wait_for("what was there is pinned", lambda: gauge(node, "pinned_bytes") == 20 * 256 * KIB)
     wait_for("what was there is counted", lambda: 3 * MIB < held(node, "data/busy/**") <= 4 * MIB)
     read_all(node, lake, lake.put("flood", 400, 256 * KIB))
-    before = fetched(node, 460)
+    before = outcomes(node, "hit", 460)
     read_all(node, lake, quiet)
-    assert fetched(node, 480) == before
+    assert outcomes(node, "hit", 480) == before + 20
 
 
 def test_a_quota_bounds_one_prefix_and_spares_the_others(node: Gateway) -> None:
@@ -130,9 +130,9 @@ def test_a_quota_bounds_one_prefix_and_spares_the_others(node: Gateway) -> None:
         assert held(node, "data/bounded/**") <= 4 * MIB
     assert held(node, "data/bounded/**") > 2 * MIB
     assert node.metrics().total("quota_limit_bytes", rule="data/bounded/**") == 4 * MIB
-    before = fetched(node, 440)
+    before = outcomes(node, "hit", 440)
     read_all(node, lake, others)
-    assert fetched(node, 480) == before
+    assert outcomes(node, "hit", 480) == before + 40
 
 
 def test_an_object_leaves_the_cache_when_its_time_is_over(node: Gateway) -> None:
@@ -163,10 +163,11 @@ def read_in_steps(node: Gateway, lake: Lake, key: str) -> None:
 
 def test_read_ahead_0_fetches_nothing_ahead(node: Gateway) -> None:
     lake = Lake(node)
-    (key,), others = lake.put("steps", 1, 4 * MIB), lake.put("other", 8, 100 * KIB)
+    (key,) = lake.put("steps", 1, 4 * MIB)
     read_in_steps(node, lake, key)
-    read_all(node, lake, others)  # by then anything that was asked for before has come
-    assert fetched(node, 24) == 16 * BLOCK + 8 * 100 * KIB
+    assert outcomes(node, "miss", 16) == 16
+    read_in_steps(node, lake, key)
+    assert outcomes(node, "hit", 32) == 16
 
 
 def test_without_a_rule_a_sequential_reader_is_read_ahead_of(node: Gateway) -> None:
