@@ -61,5 +61,5 @@ def test_reads_through_a_node_are_always_current(
     faithful = stores.through_gateway(stores.DIRECTORY)
     place = Place(loop, node, lambda name: None, faithful, 5 << 20)  # type: ignore[arg-type]
     place.clean = bucket
-    run_sequences(place, max(5, SEQUENCES // 4))
+    run_sequences(place, max(3, SEQUENCES // 4))
     print(f"{place.begun} sequences, {sum(place.outcomes.counts.values())} calls\n{place.outcomes}")

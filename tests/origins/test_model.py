@@ -35,7 +35,7 @@ from tests.origins.s3_model import random_bytes
 from tests.origins.world import Outcomes, World
 
 T = TypeVar("T")
-SEQUENCES = int(os.environ.get("MODEL_SEQUENCES", "20"))
+SEQUENCES = int(os.environ.get("MODEL_SEQUENCES", "10"))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
 # The same in every run of the suite: what a server of others answers once in a thousand sequences is for long runs.
 SEED = int(os.environ.get("MODEL_SEED", "1")) or random.SystemRandom().randrange(1, 1 << 32)
