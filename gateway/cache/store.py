@@ -18,7 +18,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import lmdb
 import structlog
 from awscrt.checksums import crc32c
 
@@ -39,12 +38,11 @@ from gateway.cache.layout import (
     index_dir,
     segments_dir,
 )
-from gateway.cache.rebuild import Rebuilder
 from gateway.cache.residency import choose
 from gateway.cache.segment import CHECKED, FREQUENCY, WRITTEN, Segment, Segments, slots_of
 from gateway.cache.shared import SharedPage
 from gateway.cache.startup import take_over
-from gateway.cache.sweeper import Sweeper
+from gateway.cache.upkeep import Upkeep
 from gateway.cache.writer import IndexWriter
 from gateway.errors import StoreFull
 from gateway.namespace.keeping import Keeping
@@ -53,7 +51,6 @@ __all__ = ["ABSENT", "OBJECT", "Entry", "Extent", "Segment", "Store", "Supersede
 
 log = structlog.get_logger()
 
-TICK_S = 1.0
 SMALL_MAX = (
     64 << 10
 )  # what `read_small` reads: below it, copying out of a reused buffer beats zeroing a new one
@@ -91,7 +88,6 @@ class Store:
         self._changes = Changes(index, capacity, self._spare_bytes)
         self._writer = IndexWriter(index, worker)
         self._io = Threads("cache-io")
-        self._rebuilds = Threads("cache-rebuild", 1)
         self._filler = Filler(
             directory,
             index,
@@ -104,17 +100,20 @@ class Store:
             segment_bytes=segment_bytes,
         )
         self._changes.reserved_elsewhere = (workers + 3) * self._filler.appender.reserved
-        self._rebuilder = Rebuilder(index, self._changes, self._writer, self._segments)
         self.bounds = Bounds(index, self._changes, self._writer, workers, stripe_blocks)
-        self._sweep_lock = FileLock(directory / "sweep.lock")
-        self._sweeper = Sweeper(
-            index, self._changes, self._writer, self._sweep_lock, self._filler.clear_empty
+        self._upkeep = Upkeep(
+            directory,
+            index,
+            self._changes,
+            self._writer,
+            self._segments,
+            self._filler,
+            self.bounds,
+            self.counters,
+            self._spare_bytes,
         )
-        self._sweeps = Threads("cache-sweep", 1)
-        self._sweeping: asyncio.Task[None] | None = None
         self._tasks = Tasks()
         self._verifying: dict[tuple[int, int], asyncio.Task[bool]] = {}
-        self._seen_evictions = -1
         self._scratch = bytearray(SMALL_MAX)
         self._scratch_view = memoryview(self._scratch)
         take_over(worker, self._segments, self._changes, self._writer)
@@ -169,26 +168,23 @@ class Store:
     def start(self) -> None:
         """Background work; needs the running loop: closing what others evicted, figures, the rebuild."""
         self._filler.start()
-        self._tasks.spawn(self._tick(), "cache-tick")
+        self._upkeep.start()
 
     def rebuild(self) -> asyncio.Task[None]:
         """Indexes the segments that `prepare` found without an index. One worker of the node calls it."""
-        return self._tasks.spawn(self._rebuild(), "cache-rebuild")
+        return self._upkeep.rebuild()
 
     async def close(self) -> None:
         """Ends cleanly: what was committed is found again after the next start."""
         await self._tasks.close()
-        self._rebuilder.stop()
-        self._sweeper.stop()
-        for threads in (self._rebuilds, self._sweeps):
-            await asyncio.to_thread(threads.close)
+        await self._upkeep.close()
         await self._filler.close()
         await asyncio.to_thread(self._io.close)
         await asyncio.to_thread(self._writer.close)
         self._segments.close()
         self._index.close()
         self._index.shared.close()
-        for lock in (*self._locks, self._sweep_lock):
+        for lock in self._locks:
             lock.close()
 
     def apply(self, keeping: Keeping) -> None:
@@ -384,43 +380,6 @@ class Store:
             await self._writer.run(self._changes.drop_block, version, block, extent, must=True)
         return False
 
-    # --- background
-
     def _spare_bytes(self) -> int:
         stat = os.statvfs(self.directory)
         return stat.f_bavail * stat.f_frsize - self._free_bytes_min
-
-    async def _tick(self) -> None:
-        while True:
-            try:
-                self._observe()
-            except lmdb.Error as error:
-                self._index.report(error)
-            self._filler.evict_ahead()
-            self._filler.seal_late()
-            await asyncio.sleep(TICK_S)
-
-    def _observe(self) -> None:
-        evictions = self._index.shared.evictions
-        if evictions != self._seen_evictions:
-            self._seen_evictions = evictions
-            self._segments.sweep()
-        self.counters.cache_bytes = self._index.used_bytes()
-        self.counters.index_broken = int(self._index.broken)
-        self._filler.observe(self.counters.cache_bytes, self._spare_bytes())
-        self._observe_rules()
-
-    def _observe_rules(self) -> None:
-        counters, changes = self.counters, self._changes
-        counters.pinned_bytes = self.bounds.pinned_bytes()
-        counters.unpinned_bytes = changes.unpinned_bytes
-        counters.expired_bytes = changes.expired_bytes
-        counters.quota_dropped_bytes = changes.quota_dropped_bytes
-        self.bounds.tell()
-        self.bounds.warn_once()
-        if (self._sweeping is None or self._sweeping.done()) and self._sweeper.due():
-            self._sweeping = self._tasks.spawn(self._sweeps.run(self._sweeper.step), "cache-sweep")
-
-    async def _rebuild(self) -> None:
-        self.counters.index_rebuilt = 1
-        await self._rebuilds.run(self._rebuilder.run)

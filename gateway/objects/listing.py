@@ -6,9 +6,10 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from gateway.errors import NoSuchBucket, Unsupported
-from gateway.model import ListPage, VersionEntry, VersionPage
+from gateway.model import ListPage, VersionPage
 from gateway.objects.context import Services, View
 from gateway.objects.spans import Part, Span, parts, sole, visible
+from gateway.origins.base import null_versions
 from gateway.origins.list_merge import merge
 
 # A page that is empty because a deeper mount hides all of it is asked for again from its end. Each round skips a
@@ -96,7 +97,8 @@ async def list_versions(services: Services, view: View, query: VersionQuery) -> 
         return VersionPage(())
     origin = services.origins[span.origin]
     if not origin.capabilities.versions:
-        return await _null_versions(services, view, query)
+        keys = ListQuery(query.bucket, query.prefix, query.delimiter, query.key_marker, query.max_keys)
+        return null_versions(await list_objects(services, view, keys))
     page = await origin.list_versions(
         span.remote_bucket,
         span.to_remote(query.prefix),
@@ -112,28 +114,6 @@ async def list_versions(services: Services, view: View, query: VersionQuery) -> 
         common_prefixes=tuple(span.to_virtual(prefix) for prefix in page.common_prefixes),
         next_key_marker=None if marker is None else span.to_virtual(marker),
     )
-
-
-async def _null_versions(services: Services, view: View, query: VersionQuery) -> VersionPage:
-    page = await list_objects(
-        services,
-        view,
-        ListQuery(query.bucket, query.prefix, query.delimiter, query.key_marker, query.max_keys),
-    )
-    entries = (
-        VersionEntry(
-            entry.key,
-            "null",
-            True,
-            entry.last_modified,
-            size=entry.size,
-            etag=entry.etag,
-            storage_class=entry.storage_class,
-            owner_id=entry.owner_id,
-        )
-        for entry in page.entries
-    )
-    return VersionPage(tuple(entries), page.common_prefixes, page.next_after, page.next_after and "null")
 
 
 def sole_span(view: View, bucket: str, prefix: str) -> Span | None:

@@ -29,7 +29,6 @@ from gateway.model import (
     PartPage,
     Remote,
     UploadPage,
-    VersionEntry,
     VersionPage,
     WriteResult,
 )
@@ -45,7 +44,7 @@ from gateway.origins.azure_client import AzureClient
 from gateway.origins.azure_list import Marks
 from gateway.origins.azure_multipart import PART_BYTES_MIN
 from gateway.origins.azure_read import AzureReading
-from gateway.origins.base import ForwardRequest, ForwardResponse, PutBody, Reading
+from gateway.origins.base import ForwardRequest, ForwardResponse, PutBody, Reading, null_versions
 from gateway.origins.limits import Limits
 
 
@@ -101,13 +100,8 @@ class AzureOrigin:
         version_id_marker: str = "",
         max_keys: int = 1000,
     ) -> VersionPage:
-        """Every object as its one version "null", as S3 shows a bucket that never had versions. Azure's own are not
-        S3's: it deletes without leaving a marker."""
-        page = await self.list(bucket, prefix, delimiter, key_marker, max_keys)
-        entries = tuple(
-            VersionEntry(e.key, "null", True, e.last_modified, size=e.size, etag=e.etag) for e in page.entries
-        )
-        return VersionPage(entries, page.common_prefixes, page.next_after)
+        """Azure's own versions are not S3's: it deletes without leaving a marker."""
+        return null_versions(await self.list(bucket, prefix, delimiter, key_marker, max_keys))
 
     async def create_upload(
         self, remote: Remote, headers: Mapping[str, str]

@@ -32,6 +32,7 @@ from gateway.model import (
     Remote,
     ToDelete,
     UploadPage,
+    VersionEntry,
     VersionPage,
     WriteResult,
 )
@@ -278,3 +279,22 @@ class Mirrored(Protocol):
     async def judge(self, remote: Remote, conditions: Conditions) -> Conditions:
         """What of a write's conditions is left for `home` to check, when all that the other places can say of them
         has been asked. Raises ConditionFailed, NotFound."""
+
+
+def null_versions(page: ListPage) -> VersionPage:
+    """A listing of an origin without versions: every object as its one version "null", as S3 shows a bucket that never
+    had any."""
+    entries = tuple(
+        VersionEntry(
+            entry.key,
+            "null",
+            True,
+            entry.last_modified,
+            size=entry.size,
+            etag=entry.etag,
+            storage_class=entry.storage_class,
+            owner_id=entry.owner_id,
+        )
+        for entry in page.entries
+    )
+    return VersionPage(entries, page.common_prefixes, page.next_after, page.next_after and "null")

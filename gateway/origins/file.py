@@ -26,12 +26,18 @@ from gateway.model import (
     PartPage,
     Remote,
     UploadPage,
-    VersionEntry,
     VersionPage,
     WriteResult,
 )
 from gateway.origins import file_buckets, file_copy, file_list, file_meta
-from gateway.origins.base import Capabilities, ForwardRequest, ForwardResponse, PutBody, Reading
+from gateway.origins.base import (
+    Capabilities,
+    ForwardRequest,
+    ForwardResponse,
+    PutBody,
+    Reading,
+    null_versions,
+)
 from gateway.origins.file_meta import Record
 from gateway.origins.file_spool import Spool, Steps
 from gateway.origins.file_tree import Tree
@@ -220,12 +226,7 @@ class FileOrigin:
         version_id_marker: str = "",
         max_keys: int = 1000,
     ) -> VersionPage:
-        """Every object as its one version "null", as S3 shows a bucket that never had versions."""
-        page = await self.list(bucket, prefix, delimiter, key_marker, max_keys)
-        entries = tuple(
-            VersionEntry(e.key, "null", True, e.last_modified, size=e.size, etag=e.etag) for e in page.entries
-        )
-        return VersionPage(entries, page.common_prefixes, page.next_after)
+        return null_versions(await self.list(bucket, prefix, delimiter, key_marker, max_keys))
 
     # Multipart
 

@@ -40,6 +40,7 @@ from gateway.errors import (
 from gateway.model import Conditions, Remote
 from gateway.origins import file_keys, file_meta
 from gateway.origins.file_meta import Record
+from gateway.origins.file_place import mode, place, rename_aside
 
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR)
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -249,7 +250,7 @@ class Tree:
             with suppress(FileNotFoundError), self._parents(remote) as parent, self.lock(remote):
                 self.check(remote, conditions)
                 self._write_sidecar(remote, record)
-                if _place(file_keys.key_bytes(remote.key), parent, staged):
+                if place(file_keys.key_bytes(remote.key), parent, staged):
                     return stat.st_mtime_ns
         raise Unreachable("Directories of the key came and went while it was written.")
 
@@ -313,10 +314,10 @@ class Tree:
         if key is None:
             raise Unreachable("A file has the name of an escaped directory.")
         with self.lock(Remote(bucket, key.decode())):
-            mode = _mode(name, above)
-            if stats.S_ISREG(mode):
-                _rename_aside(name, key, above, above)
-            elif mode and not stats.S_ISDIR(mode):
+            found = mode(name, above)
+            if stats.S_ISREG(found):
+                rename_aside(name, key, above, above)
+            elif found and not stats.S_ISDIR(found):
                 raise OriginDenied("Something that is not a file is in the way of the key's directories.")
 
     def delete(self, remote: Remote) -> None:
@@ -364,52 +365,6 @@ def sync_directory(path: bytes) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _place(key: bytes, parent: int, staged: bytes) -> bool:
-    """Renames the staged file to the key's own name, or aside when a directory has it, or when the file is
-    aside already (so that there is only ever one of the two). False: the parent directory was removed
-    meanwhile."""
-    own, aside = file_keys.own_name(key), b"/".join(file_keys.aside_names(key))
-    try:
-        if own is None or _leads_to_directory(own, parent) or _only_aside(own, aside, parent):
-            _rename_aside(staged, key, None, parent)
-        else:
-            os.rename(staged, own, dst_dir_fd=parent)
-            os.fsync(parent)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except IsADirectoryError:  # made since we looked
-        _rename_aside(staged, key, None, parent)
-    return True
-
-
-def _rename_aside(path: bytes, key: bytes, path_dir: int | None, parent: int) -> None:
-    names = file_keys.aside_names(key)
-    for depth in range(1, len(names)):
-        with suppress(FileExistsError):
-            os.mkdir(b"/".join(names[:depth]), dir_fd=parent)
-    os.rename(path, b"/".join(names), src_dir_fd=path_dir, dst_dir_fd=parent)
-    os.fsync(parent)
-
-
-def _mode(name: bytes, above: int) -> int:
-    """The mode of the entry itself, 0 when there is none."""
-    try:
-        return os.lstat(name, dir_fd=above).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return 0
-
-
-def _only_aside(own: bytes, aside: bytes, above: int) -> bool:
-    return not _mode(own, above) and stats.S_ISREG(_mode(aside, above))
-
-
-def _leads_to_directory(name: bytes, above: int) -> bool:
-    try:
-        return stats.S_ISDIR(os.stat(name, dir_fd=above).st_mode)
-    except OSError:
-        return False
 
 
 def _write_whole(path: bytes, data: bytes) -> None:

@@ -53,7 +53,7 @@ async def settle(store: Store) -> None:
     """Waits until background evictions and postponed changes have ended."""
     filler = store._filler
     await asyncio.sleep(0)  # what was spawned begins
-    await store._sweeps.run(lambda: None)
+    await store._upkeep._sweeps.run(lambda: None)
     while True:
         await filler._threads.run(lambda: None)  # it has one thread: what came before has ended
         if (task := filler._room_task) is None or task.done():
@@ -137,15 +137,16 @@ def _audit_entries(store: Store, txn: Any, with_blocks: set[int]) -> None:
 
 async def die(store: Store) -> None:
     """What kill -9 leaves behind: nothing sealed, nothing noted, every lock free."""
+    await store._upkeep._tasks.close()
     await store._tasks.close()
-    store._rebuilder.stop()
-    store._sweeper.stop()
+    store._upkeep._rebuilder.stop()
+    store._upkeep._sweeper.stop()
     await store._filler._tasks.close()
-    for threads in (store._rebuilds, store._sweeps, store._filler._threads, store._io):
+    for threads in (store._upkeep._rebuilds, store._upkeep._sweeps, store._filler._threads, store._io):
         await asyncio.to_thread(threads.close)
     await asyncio.to_thread(store._writer.close)
     store._segments.close()
     store._index.close()
     store._index.shared.close()
-    for lock in (*store._locks, store._sweep_lock, store._filler._lock):
+    for lock in (*store._locks, store._upkeep._sweep_lock, store._filler._lock):
         lock.close()

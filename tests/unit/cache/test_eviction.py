@@ -231,7 +231,7 @@ async def test_a_cyclic_scan_keeps_a_stable_subset(tmp_path: Path) -> None:
                     hits[-1] += 1
                 elif store.admit(key, 0, block):
                     await put(store, key, payload(number, block))
-            store._observe()
+            store._upkeep._observe()
         assert min(hits[-2:]) >= 256 * 0.25, hits
 
 

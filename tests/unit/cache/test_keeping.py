@@ -54,7 +54,7 @@ def here(store: Store, names: list[str]) -> list[str]:
 async def swept(store: Store) -> None:
     """One step of the sweeper, and what it set off."""
     await settle(store)
-    await store._sweeps.run(store._sweeper.step)
+    await store._upkeep._sweeps.run(store._upkeep._sweeper.step)
     await settle(store)
     audit(store)
 
@@ -98,10 +98,10 @@ async def test_a_cache_full_of_pins_goes_on_caching(tmp_path: Path) -> None:
         assert len(kept) * BLOCK > 0.9 * store._changes.pins_max()
         assert set(kept) <= set(before)
         with capture_logs() as logs:
-            store._observe()
-            store._observe()
+            store._upkeep._observe()
+            store._upkeep._observe()
             store.apply(PINS)
-            store._observe()
+            store._upkeep._observe()
         assert [line["event"][:20] for line in logs if line["log_level"] == "warning"] == [
             "more is pinned than "
         ]
@@ -146,7 +146,7 @@ async def test_a_rule_never_takes_more_than_its_quota_and_its_own_oldest_go(tmp_
         audit(store)
         assert here(store, mine) == mine[-20:]
         assert here(store, others) == others
-        store._observe()
+        store._upkeep._observe()
         assert store.counters.quota_dropped_bytes == 80 * BLOCK
 
 
@@ -256,9 +256,14 @@ async def test_an_object_whose_time_is_over_gets_new_blocks_even_if_it_is_the_sa
 async def test_the_sweep_drops_what_is_over_and_gives_the_space_back(tmp_path: Path) -> None:
     async with running(tmp_path, **SMALL) as store:
         now = [1e9 + 50]
-        store._sweeper = Sweeper(
-            store._index, store._changes, store._writer, store._sweep_lock, store._filler.clear_empty, lambda: now[0]
-        )  # fmt: skip
+        store._upkeep._sweeper = Sweeper(
+            store._index,
+            store._changes,
+            store._writer,
+            store._upkeep._sweep_lock,
+            store._filler.clear_empty,
+            lambda: now[0],
+        )
         store.apply(rules(Rule("b/t/**", ttl_s=100.0)))
         await fill(store, named("t", 200))
         await swept(store)
@@ -271,7 +276,7 @@ async def test_the_sweep_drops_what_is_over_and_gives_the_space_back(tmp_path: P
         await settle(store)
         assert disk_bytes(tmp_path) < full - 5 * MIB
         assert sum(row.state == SEALED for row in store._index.segment_rows().values()) <= 1
-        store._observe()
+        store._upkeep._observe()
         assert store.counters.expired_bytes == 200 * BLOCK
 
 
@@ -294,7 +299,7 @@ async def test_new_rules_hold_for_what_was_there(tmp_path: Path) -> None:
         await fill(store, [long])
         store.apply(rules(Rule("b/pin/**", pin=True), Rule("b/q/**", quota=10 * BLOCK)))
         await settle(store)
-        assert store._sweeper.due()
+        assert store._upkeep._sweeper.due()
         await swept(store)
         assert store.bounds.pinned_bytes() == 30 * BLOCK
         assert here(store, [*named("q", 30), long]) == [*named("q", 30)[-9:], long]
@@ -304,7 +309,7 @@ async def test_new_rules_hold_for_what_was_there(tmp_path: Path) -> None:
         assert store.bounds.quotas()[0][1] <= 3 * BLOCK
         store.apply(NO_RULES)
         await swept(store)
-        assert not store._sweeper.due()
+        assert not store._upkeep._sweeper.due()
         assert store.bounds.quotas() == [("b/q/**", 0, 0)]
         with store._index.env.begin() as txn:
             assert txn.stat(store._index.tagged)["entries"] == 0
@@ -345,10 +350,10 @@ async def test_rules_that_came_and_went_before_anybody_counted_leave_nothing(tmp
         store.apply(NO_RULES)
         await settle(store)
         assert store.bounds.pinned_bytes() > 0
-        assert store._sweeper.due()
+        assert store._upkeep._sweeper.due()
         await swept(store)
         assert store.bounds.pinned_bytes() == 0
-        assert not store._sweeper.due()
+        assert not store._upkeep._sweeper.due()
 
 
 async def test_what_a_worker_with_older_rules_commits_is_looked_at_again(tmp_path: Path) -> None:
@@ -388,12 +393,12 @@ async def test_blocks_that_move_while_all_are_counted_are_counted(tmp_path: Path
 
 async def test_one_worker_of_a_node_sweeps(tmp_path: Path) -> None:
     async with running(tmp_path, **SMALL | {"workers": 2}) as store:
-        second = Sweeper(store._index, store._changes, store._writer, store._sweep_lock, lambda: None)
+        second = Sweeper(store._index, store._changes, store._writer, store._upkeep._sweep_lock, lambda: None)
         store.apply(PINS)
         await settle(store)
         await swept(store)
-        assert store._sweeper._held
-        lock = type(store._sweep_lock)(tmp_path / "sweep.lock")
+        assert store._upkeep._sweeper._held
+        lock = type(store._upkeep._sweep_lock)(tmp_path / "sweep.lock")
         second._lock = lock
         second.step()
         assert not second._held

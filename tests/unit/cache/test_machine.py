@@ -298,9 +298,9 @@ class StoreMachine(RuleBasedStateMachine):
         store = self.store
         store.bounds.tell()  # as every second: the index may have refused to hear it
         self.run(settle(store))
-        self.run(store._sweeps.run(store._sweeper.step))
+        self.run(store._upkeep._sweeps.run(store._upkeep._sweeper.step))
         self.run(settle(store))
-        assert not store._sweeper.due() or self.keeping.fingerprint or self.keeping.has_ttl
+        assert not store._upkeep._sweeper.due() or self.keeping.fingerprint or self.keeping.has_ttl
         with store._index.env.begin() as txn:
             for extent in blocks_of(store).values():
                 found = store._changes.live(txn, (extent.segment, extent.slot))

@@ -230,7 +230,7 @@ async def test_new_rules_reach_what_another_worker_fetched(tmp_path: Path) -> No
             worker.reads.store.apply(rules)
         await settle(workers[0].reads.store)
         for worker in workers:  # whichever of them holds the lock
-            await worker.reads.store._sweeps.run(worker.reads.store._sweeper.step)
+            await worker.reads.store._upkeep._sweeps.run(worker.reads.store._upkeep._sweeper.step)
         await settle(workers[0].reads.store)
         audit(workers[0].reads.store)
         assert workers[1].reads.store.bounds.quotas()[0][1] == 5 * MIB
