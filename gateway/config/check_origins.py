@@ -20,7 +20,13 @@ NAME_TEXT: Final = (
     "must be up to 63 letters, digits, dots, dashes or underscores (it is seen in logs and metrics)"
 )
 _ACCOUNT: Final = re.compile(r"[a-z0-9]{3,24}")
-_S3_ONLY: Final = ("endpoint", "access_key", "secret_key", "session_token", "ca_file")
+# By type, keys that only origins of other types have a use for.
+_OF_NO_USE: Final = {
+    "file": ("endpoint", "access_key", "secret_key", "session_token", "ca_file"),
+    "s3": ("root",),
+    "gcs": ("root", "flavour"),
+    "azure": ("root", "flavour"),
+}
 
 
 def twice(names: Iterable[str]) -> Iterator[tuple[int, int]]:
@@ -49,6 +55,9 @@ def _of_origin(origin: OriginConfig) -> Iterator[tuple[str, str]]:
         yield "deadline", "must be more than 0"
     if origin.ca_file and origin.type != "file" and (why := _ca_mistake(origin.ca_file)):
         yield "ca_file", why
+    for name in _OF_NO_USE.get(origin.type, ()):
+        if getattr(origin, name) != OriginConfig.model_fields[name].default:
+            yield name, f'is of no use to an origin of type "{origin.type}"'
     if origin.type == "file":
         yield from _of_file(origin)
     elif origin.type == "s3":
@@ -79,15 +88,9 @@ def _of_file(origin: OriginConfig) -> Iterator[tuple[str, str]]:
         )
     elif not os.path.isdir(origin.root):  # never made here: it may be a NAS that is not mounted yet
         yield "root", f"{origin.root} is not a directory on this machine"
-    for name in _S3_ONLY:
-        value = getattr(origin, name)
-        if value if isinstance(value, str) else value.get_secret_value():
-            yield name, 'is of no use to an origin of type "file"'
 
 
 def _of_s3(origin: OriginConfig) -> Iterator[tuple[str, str]]:
-    if origin.root:
-        yield "root", 'is of no use to an origin of type "s3"'
     if not origin.region:
         yield "region", "must not be empty"
     if origin.endpoint and (why := _endpoint_mistake(origin)):
@@ -106,10 +109,6 @@ def _of_s3(origin: OriginConfig) -> Iterator[tuple[str, str]]:
 
 
 def _of_gcs(origin: OriginConfig) -> Iterator[tuple[str, str]]:
-    if origin.root:
-        yield "root", 'is of no use to an origin of type "gcs"'
-    if origin.flavour != "auto":
-        yield "flavour", 'is of no use to an origin of type "gcs"'
     secret, token = (bool(key.get_secret_value()) for key in (origin.secret_key, origin.session_token))
     if bool(origin.access_key) != secret:
         missing, given = ("access_key", "secret_key") if secret else ("secret_key", "access_key")
@@ -128,10 +127,6 @@ def _of_gcs(origin: OriginConfig) -> Iterator[tuple[str, str]]:
 
 
 def _of_azure(origin: OriginConfig) -> Iterator[tuple[str, str]]:
-    if origin.root:
-        yield "root", 'is of no use to an origin of type "azure"'
-    if origin.flavour != "auto":
-        yield "flavour", 'is of no use to an origin of type "azure"'
     key, sas = origin.secret_key.get_secret_value(), origin.session_token.get_secret_value()
     if not origin.access_key:
         if key or not origin.endpoint:

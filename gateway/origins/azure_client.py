@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.aio import Threads
+from gateway.errors import GatewayError
 from gateway.model import Remote
 from gateway.origins.azure_dialect import Azure
 from gateway.origins.azure_errors import error_of
@@ -38,16 +39,12 @@ class AzureClient(Client):
         self._small = 0
 
     async def open(self, call: Call, statuses: tuple[int, ...] = (200,)) -> Answer:
-        """One try. Whatever has another status is raised as the error that it is."""
         if self._sas:
             call = replace(call, query=f"{call.query}&{self._sas}" if call.query else self._sas)
-        answer = await self.wire.send(call)
-        if answer.status in statuses:
-            return answer
-        try:
-            raise await error_of(self.name, call, answer)
-        finally:
-            answer.close()
+        return await super().open(call, statuses)
+
+    async def _error(self, call: Call, answer: Answer) -> GatewayError:
+        return await error_of(self.name, call, answer)
 
     def url_of(self, remote: Remote) -> str:
         """Of a blob, as the source of a copy."""

@@ -48,9 +48,12 @@ class Client:
         if answer.status in statuses:
             return answer
         try:
-            raise await error_of(self.name, call, answer)
+            raise await self._error(call, answer)
         finally:
             answer.close()
+
+    async def _error(self, call: Call, answer: Answer) -> GatewayError:
+        return await error_of(self.name, call, answer)
 
     async def retried(
         self, call: Callable[[], Awaitable[T]], retry: Retry = Retry.ALWAYS, timeout_s: float | None = None

@@ -61,12 +61,15 @@ class S3Reading:
 
     def _headers(self) -> dict[str, str]:
         start, stop = self._asked
-        headers = {} if self._if_match is None else {"if-match": self._if_match}
-        if self._whole:
-            headers.update(_asking_for_checksums(self._client))
-        else:
+        headers = self._terms()
+        if not self._whole:
             headers["range"] = f"bytes={start}-" if stop is None else f"bytes={start}-{stop - 1}"
         return headers
+
+    def _terms(self) -> dict[str, str]:
+        """What is asked beside the bytes."""
+        headers = {} if self._if_match is None else {"if-match": self._if_match}
+        return headers | _asking_for_checksums(self._client) if self._whole else headers
 
     async def __aenter__(self) -> S3Reading:
         start, stop = self._asked
@@ -100,9 +103,12 @@ class S3Reading:
             self.start, self.stop, size = 0, answer.length, answer.length
         else:
             self.start, self.stop, size = self._range(answer)
-        self.meta = object_meta(answer.headers, size, whole=self._whole)
+        self.meta = self._meta(answer, size)
         if self._if_match is not None and not matches(self._if_match, self.meta.etag, weak=False):
             raise Changed("The object is no longer the version that was asked for.")
+
+    def _meta(self, answer: Answer, size: int) -> ObjectMeta:
+        return object_meta(answer.headers, size, whole=self._whole)
 
     def _range(self, answer: Answer) -> tuple[int, int, int]:
         """(start, stop, size of the object)"""
