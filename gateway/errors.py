@@ -84,3 +84,15 @@ class Corrupt(GatewayError):
     """A block or record on disk failed its check. It is dropped, counted and fetched again, never served."""
 
     retry_helps = True
+
+
+class Superseded(GatewayError):
+    """A write finished, or a newer answer came, after this answer was asked for: ask the origin again."""
+
+    retry_helps = True
+
+
+class UnknownPlace(GatewayError):
+    """No origin of this worker has the key's data, any more or yet: a reload is under way."""
+
+    retry_helps = True

@@ -15,7 +15,6 @@ from gateway.cache.entry import (
     encode_extent,
     index_key,
 )
-from gateway.cache.entry_changes import Superseded
 from gateway.cache.eviction import Victim, victim
 from gateway.cache.index import (
     ACTIVE,
@@ -35,8 +34,6 @@ from gateway.cache.index import (
 from gateway.cache.record import Header
 from gateway.cache.tags import DEAD, PINS, TagChanges, dead_sum, pins_sum
 from gateway.namespace.keeping import PIN, UNSURE
-
-__all__ = ["Changes", "Superseded"]
 
 
 class Changes(TagChanges):

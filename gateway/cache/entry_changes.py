@@ -33,7 +33,7 @@ from gateway.cache.index import (
     segment_key,
     write_number,
 )
-from gateway.errors import GatewayError, StoreFull
+from gateway.errors import StoreFull, Superseded
 from gateway.namespace.keeping import NO_RULES
 
 # `recent` may hold one row per 16 KiB of capacity: at some 600 bytes for the row and its entry that is 4 % of
@@ -41,12 +41,6 @@ from gateway.namespace.keeping import NO_RULES
 # GiB).
 RECENT_BYTES_PER_ROW: Final = 16 << 10
 RECENT_ROWS_MAX: Final = 4 << 20
-
-
-class Superseded(GatewayError):
-    """A write finished, or a newer answer came, after this answer was asked for: ask the origin again."""
-
-    retry_helps = True
 
 
 class EntryChanges:

@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 from gateway.aio import Tasks
 from gateway.cache.entry import Entry, Extent
 from gateway.cache.store import Store
-from gateway.errors import Changed, GatewayError, NotFound, StoreFull, Unreachable
+from gateway.errors import Changed, GatewayError, NotFound, StoreFull, UnknownPlace, Unreachable
 from gateway.model import ObjectMeta, Remote
 from gateway.origins.base import Origin, Reading
 
@@ -37,10 +37,6 @@ RESUMES_MAX: Final = 3
 # same data at once, and one fill for all of them is cheaper than a read each.
 HERD_S: Final = 2.0
 REFUSED_MAX: Final = 4096
-
-
-class UnknownPlace(GatewayError):
-    """No origin of this worker has the key's data, any more or yet: a reload is under way."""
 
 
 class Source(NamedTuple):

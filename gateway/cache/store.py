@@ -24,7 +24,7 @@ from awscrt.checksums import crc32c
 from gateway.aio import Tasks, Threads
 from gateway.cache.admission import Admission
 from gateway.cache.bounds import Bounds
-from gateway.cache.changes import Changes, Superseded
+from gateway.cache.changes import Changes
 from gateway.cache.checking import Unchecked, is_whole
 from gateway.cache.counters import Counters
 from gateway.cache.entry import ABSENT, OBJECT, Entry, Extent
@@ -47,7 +47,7 @@ from gateway.cache.writer import IndexWriter
 from gateway.errors import StoreFull
 from gateway.namespace.keeping import Keeping
 
-__all__ = ["ABSENT", "OBJECT", "Entry", "Extent", "Segment", "Store", "Superseded"]
+__all__ = ["ABSENT", "OBJECT", "Entry", "Extent", "Segment", "Store"]
 
 log = structlog.get_logger()
 

@@ -21,10 +21,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
 from gateway.aio import Tasks
-from gateway.cache.fills import BlockFill, Fills, Source, UnknownPlace, source_of
+from gateway.cache.fills import BlockFill, Fills, Source, source_of
 from gateway.cache.neighbours import Gone, Message, Neighbours, decode_error, encode_error
 from gateway.cache.store import Entry, Extent
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, UnknownPlace
 from gateway.origins.base import Origin
 
 # Of one message: others on the same connection get their answers in between.

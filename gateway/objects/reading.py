@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from gateway.aio import Tasks
-from gateway.cache.fills import BlockFill, Fills, Source, UnknownPlace, source_of
+from gateway.cache.fills import BlockFill, Fills, Source, source_of
 from gateway.cache.neighbours import Gone, Message, Neighbours
 from gateway.cache.store import Entry, Extent, Segment, Store
-from gateway.errors import BudgetSpent, Changed
+from gateway.errors import BudgetSpent, Changed, UnknownPlace
 from gateway.objects.elsewhere import Elsewhere
 from gateway.objects.readahead import ReadAhead
 from gateway.objects.revalidate import Direct, Questions, Wanted

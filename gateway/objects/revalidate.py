@@ -25,8 +25,15 @@ from typing import Any, Final, NamedTuple
 from gateway.aio import Tasks
 from gateway.cache.fills import Fills, Source, source_of
 from gateway.cache.neighbours import Gone, Message, Neighbours, decode_error
-from gateway.cache.store import ABSENT, OBJECT, Entry, Store, Superseded
-from gateway.errors import GatewayError, NotFound, RangeNotSatisfiable, StoreFull, Unreachable
+from gateway.cache.store import ABSENT, OBJECT, Entry, Store
+from gateway.errors import (
+    GatewayError,
+    NotFound,
+    RangeNotSatisfiable,
+    StoreFull,
+    Superseded,
+    Unreachable,
+)
 from gateway.model import ObjectMeta
 from gateway.namespace.rules import IMMUTABLE, STRICT
 from gateway.origins.base import Origin

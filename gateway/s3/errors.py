@@ -16,7 +16,9 @@ from gateway.errors import (
     RangeNotSatisfiable,
     Refused,
     StoreFull,
+    Superseded,
     Throttled,
+    UnknownPlace,
     Unreachable,
     Unsupported,
 )
@@ -84,11 +86,11 @@ def to_s3(error: BaseException) -> S3Error:
         return S3Error("SlowDown", headers=retry_headers(error.retry_after_s))
     if isinstance(error, StoreFull):
         return S3Error("SlowDown", "No room at the moment; please try again.", headers=retry_headers())
-    if isinstance(error, Unreachable):
-        return S3Error("ServiceUnavailable", headers=retry_headers())
     for kind, code in _PLAIN:
         if isinstance(error, kind):
             return S3Error(code, str(error) or None)
+    if isinstance(error, Unreachable | Superseded | UnknownPlace):
+        return S3Error("ServiceUnavailable", headers=retry_headers())
     return S3Error("InternalError")
 
 

@@ -36,8 +36,8 @@ from hypothesis.stateful import (
 from structlog.testing import capture_logs
 
 from gateway.cache.startup import Prepared, prepare
-from gateway.cache.store import ABSENT, Entry, Store, Superseded
-from gateway.errors import StoreFull
+from gateway.cache.store import ABSENT, Entry, Store
+from gateway.errors import StoreFull, Superseded
 from gateway.namespace.keeping import NO_RULES, PIN, Keeping
 from gateway.namespace.mounts import Mount, Mounts
 from gateway.namespace.rules import Rule, Rules

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cache.store import ABSENT, OBJECT, Extent, Store, Superseded
-from gateway.errors import StoreFull
+from gateway.cache.store import ABSENT, OBJECT, Extent, Store
+from gateway.errors import StoreFull, Superseded
 
 from .harness import MIB, disk_bytes, install, payload, put, read, running
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import DEFAULT, AsyncMock
 
 import pytest
 
@@ -18,7 +18,9 @@ from gateway.errors import (
     RangeNotSatisfiable,
     Refused,
     StoreFull,
+    Superseded,
     Throttled,
+    UnknownPlace,
 )
 from gateway.objects.reading import Stream
 from gateway.objects.revalidate import Wanted
@@ -231,6 +233,21 @@ async def test_what_cannot_be_kept_is_lent_all_the_same(
         assert bytes(sink.data) == BODY
 
 
+async def test_an_answer_that_a_write_made_worthless_is_asked_for_again_across_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_workers(tmp_path) as (owner, reader):
+        key = owned_by(0, owner)
+        owner.origin.put(key, b"new")
+        install = owner.reads.store.install
+        answers = AsyncMock(
+            side_effect=[Superseded("a write"), Superseded("another"), DEFAULT], wraps=install
+        )
+        monkeypatch.setattr(owner.reads.store, "install", answers)
+        assert await reader.read(key) == b"new"
+        assert answers.await_count == 3
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -238,6 +255,8 @@ async def test_what_cannot_be_kept_is_lent_all_the_same(
         Throttled("slow", 2.5),
         Refused(400, "InvalidPart", "part"),
         RangeNotSatisfiable("range", 17),
+        Superseded("a write"),
+        UnknownPlace("a reload"),
         GatewayError("other"),
     ],
 )

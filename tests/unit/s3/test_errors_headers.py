@@ -26,6 +26,8 @@ KINDS = [
     (errors.Refused(409, "Odd", "no"), 409, "Odd"),
     (errors.Throttled("no", 2.5), 503, "SlowDown"),
     (errors.Unreachable("no"), 503, "ServiceUnavailable"),
+    (errors.Superseded("no"), 503, "ServiceUnavailable"),
+    (errors.UnknownPlace("no"), 503, "ServiceUnavailable"),
     (errors.Unsupported("no"), 501, "NotImplemented"),
     (errors.StoreFull("no"), 503, "SlowDown"),
     (errors.Corrupt("no"), 500, "InternalError"),
