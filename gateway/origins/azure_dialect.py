@@ -17,9 +17,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
-from gateway.origins.azure_credentials import AccountKey, NoKeys, Tokens
+from gateway.origins.azure_credentials import AccountKey, NoKeys
 from gateway.origins.s3_body import Upload
 from gateway.origins.s3_dialect import UNSIGNED_HEADERS
+from gateway.origins.tokens import TokenSource
+from gateway.s3.object_headers import http_date
 from gateway.s3.signer import Credentials
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ _STANDARD: Final = (
 
 
 class Azure:
-    def __init__(self, credentials: AccountKey | NoKeys | Tokens) -> None:
+    def __init__(self, credentials: AccountKey | NoKeys | TokenSource) -> None:
         self._credentials = credentials
 
     async def keys(self) -> Credentials:
@@ -53,7 +55,7 @@ class Azure:
         return UNSIGNED_HEADERS
 
     def signed(self, call: Call, host: str, path: str, keys: Credentials) -> Mapping[str, str]:
-        headers = {**call.headers, "x-ms-date": _http_date(int(time.time())), "x-ms-version": API_VERSION}
+        headers = {**call.headers, "x-ms-date": http_date(int(time.time())), "x-ms-version": API_VERSION}
         if keys.token is not None:
             headers["authorization"] = f"Bearer {keys.token}"
         elif keys.secret_key:
@@ -100,12 +102,3 @@ def signature(key: str, text: str) -> str:
 @lru_cache(16)
 def _key_bytes(key: str) -> bytes:
     return base64.b64decode(key)
-
-
-@lru_cache(16)  # the seconds around now
-def _http_date(seconds: int) -> str:
-    names = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-    months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-    at = time.gmtime(seconds)
-    day = f"{names[at.tm_wday]}, {at.tm_mday:02} {months[at.tm_mon - 1]} {at.tm_year}"
-    return f"{day} {at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} GMT"

@@ -121,18 +121,19 @@ def _azure(config: OriginConfig, observer: Observer, limits: Limits) -> Origin:
     """A SAS, the account's key, or azure-identity's chain, which alone needs the extra."""
     from gateway.origins.azure import AzureOrigin
     from gateway.origins.azure_client import AzureClient
-    from gateway.origins.azure_credentials import AccountKey, NoKeys, Tokens, chain
+    from gateway.origins.azure_credentials import AccountKey, NoKeys, chain, tokens_of
     from gateway.origins.azure_dialect import Azure
+    from gateway.origins.tokens import TokenSource
 
     sas = config.session_token.get_secret_value()
     key = config.secret_key.get_secret_value()
-    credentials: AccountKey | NoKeys | Tokens
+    credentials: AccountKey | NoKeys | TokenSource
     if sas:
         credentials = NoKeys()
     elif key:
         credentials = AccountKey(config.access_key, key)
     else:
-        credentials = Tokens(config.name, chain())
+        credentials = tokens_of(config.name, chain())
     endpoint = endpoint_of(config.endpoint or f"https://{config.access_key}.blob.core.windows.net", "")
     dialect = Azure(credentials)
     wire = Wire(

@@ -22,7 +22,6 @@ from gateway.errors import Refused, Unsupported
 from gateway.model import Conditions, ObjectMeta, Part, Remote, VersionPage, WriteResult
 from gateway.origins import gcs_list, s3_multipart, s3_read, s3_write
 from gateway.origins.base import ForwardRequest, ForwardResponse, PutBody
-from gateway.origins.gcs_credentials import GoogleChain
 from gateway.origins.gcs_dialect import declared_hash
 from gateway.origins.gcs_forward import GcsForward
 from gateway.origins.gcs_generations import generation_match, generation_of, generation_query
@@ -30,12 +29,13 @@ from gateway.origins.s3 import S3Origin
 from gateway.origins.s3_client import BULK_S, Client, Retry
 from gateway.origins.s3_http import Call
 from gateway.origins.s3_meta import write_result
+from gateway.origins.tokens import TokenSource
 
 _PARTS_PAGE: Final = 1000
 
 
 class GcsOrigin(S3Origin):
-    def __init__(self, client: Client, chain: GoogleChain | None = None) -> None:
+    def __init__(self, client: Client, chain: TokenSource | None = None) -> None:
         """`chain`: what is to be closed with the origin."""
         super().__init__(client)
         self._chain = chain

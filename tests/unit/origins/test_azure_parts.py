@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from gateway.errors import OriginDenied, Unreachable
 from gateway.origins.azure_blocks import data_name, parts_of, receipt_name
-from gateway.origins.azure_credentials import RENEWED_BEFORE_S, Tokens
-from gateway.origins.azure_dialect import _http_date, signature, string_to_sign
+from gateway.origins.azure_credentials import tokens_of
+from gateway.origins.azure_dialect import signature, string_to_sign
 from gateway.origins.azure_list import _goes_on
 from gateway.origins.azure_names import HIDDEN, can_begin, holds, is_container
+from gateway.origins.tokens import SOON_S
 from gateway.s3.checksums import encode
+from gateway.s3.object_headers import http_date
 
 MD5 = bytes(range(16))
 
@@ -156,8 +158,8 @@ def test_the_signature_is_the_sdks() -> None:
 
 
 def test_dates_are_the_protocols_in_any_locale() -> None:
-    assert _http_date(0) == "Thu, 01 Jan 1970 00:00:00 GMT"
-    assert _http_date(1_767_225_599) == "Wed, 31 Dec 2025 23:59:59 GMT"
+    assert http_date(0) == "Thu, 01 Jan 1970 00:00:00 GMT"
+    assert http_date(1_767_225_599) == "Wed, 31 Dec 2025 23:59:59 GMT"
 
 
 class Chain:
@@ -183,7 +185,7 @@ class Chain:
 
 async def test_one_token_is_fetched_for_all() -> None:
     chain = Chain(3600)
-    tokens = Tokens("lake", chain)
+    tokens = tokens_of("lake", chain)
     found = await asyncio.gather(*(tokens.get() for _ in range(10)))
     assert {keys.token for keys in found} == {"token-1"}
     assert "token-1" not in repr(found)
@@ -191,12 +193,23 @@ async def test_one_token_is_fetched_for_all() -> None:
     assert chain.closed
 
 
-async def test_a_token_is_renewed_before_it_ends_and_used_until_it_does() -> None:
-    chain = Chain(RENEWED_BEFORE_S - 10)
-    tokens = Tokens("lake", chain)
-    assert [(await tokens.get()).token, (await tokens.get()).token] == ["token-1", "token-2"]
+async def test_a_token_is_used_while_the_chain_fails_and_until_it_ends() -> None:
+    chain = Chain(SOON_S - 10)
+    tokens = tokens_of("lake", chain)
+    assert (await tokens.get()).token == "token-1"
     chain.error = OSError("no answer")
-    assert (await tokens.get()).token == "token-2"
+    assert [(await tokens.get()).token for _ in range(3)] == ["token-1"] * 3
+    await tokens.close()
+
+
+async def test_an_endpoint_of_identities_that_fails_is_asked_once_for_all_who_wait() -> None:
+    chain = Chain(3600)
+    chain.error = OSError("no answer")
+    tokens = tokens_of("lake", chain)
+    found = await asyncio.gather(*(tokens.get() for _ in range(10)), return_exceptions=True)
+    assert [type(one) for one in found] == [Unreachable] * 10
+    assert chain.asked == 1
+    await tokens.close()
 
 
 class CredentialUnavailableError(Exception):
@@ -205,7 +218,7 @@ class CredentialUnavailableError(Exception):
 
 async def test_a_chain_that_has_nothing_and_one_that_does_not_answer() -> None:
     chain = Chain(-10)
-    tokens = Tokens("lake", chain)
+    tokens = tokens_of("lake", chain)
     chain.error = CredentialUnavailableError("secret text")
     with pytest.raises(OriginDenied, match="azure-identity found none") as raised:
         await tokens.get()
@@ -214,3 +227,4 @@ async def test_a_chain_that_has_nothing_and_one_that_does_not_answer() -> None:
     with pytest.raises(Unreachable, match="OSError") as unreachable:
         await tokens.get()
     assert "secret" not in str(unreachable.value)
+    await tokens.close()

@@ -1,9 +1,7 @@
-"""OAuth tokens: when they are fetched anew, who waits for it, and what google-auth makes of the places where
-credentials may lie. Token servers are threads on loopback."""
+"""What google-auth makes of the places where credentials may lie. Token servers are threads on loopback."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -19,126 +17,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from gateway.config.schema import OriginConfig
-from gateway.errors import GatewayError, OriginDenied, Unreachable, Unsupported
+from gateway.errors import OriginDenied, Unreachable, Unsupported
 from gateway.origins import gcs_credentials
 from gateway.origins.factory import make_origin
-from gateway.origins.gcs_credentials import PAUSE_S, SOON_S, GoogleChain, Token, default_chain
-
-HOUR_S = 3600.0
-
-
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Source:
-    """Gives `token-1`, `token-2`, … each for an hour. While `held` it waits; with `failure` it raises that."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.calls = 0
-        self.failure: GatewayError | None = None
-        self.held = threading.Event()
-        self.held.set()
-        self._changed = threading.Condition()
-
-    def _wait(self, calls: int) -> None:
-        with self._changed:
-            assert self._changed.wait_for(lambda: self.calls >= calls, 10)
-
-    async def called(self, calls: int) -> None:
-        await asyncio.to_thread(self._wait, calls)
-
-    def fetch(self) -> Token:
-        with self._changed:
-            self.calls += 1
-            self._changed.notify_all()
-        assert self.held.wait(10)
-        if self.failure is not None:
-            raise self.failure
-        return Token(f"token-{self.calls}", self.clock.now + HOUR_S)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def source(clock: Clock) -> Source:
-    return Source(clock)
-
-
-async def _settled(source: Source, calls: int) -> None:
-    """Until the fetch in the thread has ended and the loop has heard of it."""
-    await source.called(calls)
-    for task in [task for task in asyncio.all_tasks() if task.get_name().startswith("token-")]:
-        await asyncio.wait([task])
-
-
-async def test_one_fetch_serves_all_who_wait_and_all_who_come(clock: Clock, source: Source) -> None:
-    chain = GoogleChain("lake", source.fetch, clock)
-    found = await asyncio.gather(*(chain.get() for _ in range(20)))
-    assert {keys.token for keys in found} == {"token-1"}
-    clock.now += HOUR_S - SOON_S - 1
-    assert (await chain.get()).token == "token-1"
-    assert source.calls == 1
-    await chain.close()
-
-
-async def test_a_token_is_renewed_before_its_end_and_nobody_waits(clock: Clock, source: Source) -> None:
-    chain = GoogleChain("lake", source.fetch, clock)
-    await chain.get()
-    clock.now += HOUR_S - SOON_S
-    source.held.clear()
-    assert [(await chain.get()).token for _ in range(5)] == ["token-1"] * 5
-    source.held.set()
-    await _settled(source, 2)
-    assert (await chain.get()).token == "token-2"
-    assert source.calls == 2
-    await chain.close()
-
-
-async def test_a_renewal_that_fails_is_tried_again_and_matters_at_the_end_only(
-    clock: Clock, source: Source
-) -> None:
-    chain = GoogleChain("lake", source.fetch, clock)
-    await chain.get()
-    clock.now += HOUR_S - SOON_S
-    source.failure = Unreachable("no answer")
-    assert (await chain.get()).token == "token-1"
-    await _settled(source, 2)
-    assert (await chain.get()).token == "token-1"
-    assert source.calls == 2  # not with every request
-    clock.now += PAUSE_S
-    assert (await chain.get()).token == "token-1"
-    await _settled(source, 3)
-    clock.now += SOON_S
-    with pytest.raises(Unreachable, match="no answer"):
-        await chain.get()
-    source.failure = None
-    assert (await chain.get()).token == "token-5"
-    await chain.close()
-
-
-async def test_a_waiter_that_leaves_does_not_end_the_fetch_of_others(clock: Clock, source: Source) -> None:
-    chain = GoogleChain("lake", source.fetch, clock)
-    source.held.clear()
-    first, second = asyncio.ensure_future(chain.get()), asyncio.ensure_future(chain.get())
-    await source.called(1)
-    first.cancel()
-    source.held.set()
-    assert (await second).token == "token-1"
-    with pytest.raises(asyncio.CancelledError):
-        await first
-    await chain.close()
-
-
-def test_a_token_is_not_in_what_is_printed_of_it() -> None:
-    assert "secret" not in repr(Token("secret", 1.0))
+from gateway.origins.gcs_credentials import default_chain
 
 
 def test_without_google_auth_only_written_keys_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
