@@ -11,7 +11,6 @@ Whether the caller may read the source was decided before anything here runs.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from gateway.errors import ConditionFailed, NotFound, Refused, Unsupported
@@ -91,7 +90,7 @@ async def copy_object(
     """Copies `source` over `target`. `headers` are the request's x-amz-* and content headers without
     x-amz-copy-source itself. Raises NotFound (no source), ConditionFailed, Refused, Unsupported."""
     require_conditions(services.origin(target), conditions)
-    _require_version(services, source)
+    source = _as_shown(services, source)
     for _ in range(_FINDS_MAX - 1):
         try:
             return await _copy_object(services, source, target, headers, conditions)
@@ -120,9 +119,13 @@ async def _copy_object(
     return _shown(services, source, target, await settle(services, target, change))
 
 
-def _require_version(services: Services, source: Source) -> None:
-    if source.version_id not in (None, "null") and is_mirrored(services, source.target):
+def _as_shown(services: Services, source: Source) -> Source:
+    """A mount with mirrors shows each object as its one version "null", whatever its places call it."""
+    if source.version_id is None or not is_mirrored(services, source.target):
+        return source
+    if source.version_id != "null":
         raise Unsupported("Versions of a mount with mirrors cannot be copied: each place has its own.")
+    return replace(source, version_id=None)
 
 
 def _shown(services: Services, source: Source, target: Target, result: WriteResult) -> WriteResult:
@@ -160,10 +163,10 @@ async def _stream_object(
     conditions: Conditions,
 ) -> WriteResult:
     """Between two origins: one version of the source, proven (`streamed.py`), feeding one PUT."""
-    _require_current(source)
+    origin, destination = services.origin(found), services.origin(home)
+    _require_current(source, origin)
     wanted = _wanted_checksum(headers)
-    origin, destination, remote = services.origin(found), services.origin(home), found.remote
-    async with origin.get(remote, 0, None) as reading, aclosing(received(origin, remote, reading)) as chunks:
+    async with received(origin, found.remote, 0, None) as (reading, chunks):
         meta = reading.meta
         _check_source(source, meta)
         _require_size(meta.size)
@@ -205,7 +208,7 @@ def _proven_body(
         headers[_SDK_ALGORITHM] = name.upper()
         value = known_checksum(meta, name) if whole else None
         if value is not None:
-            headers[HEADER_PREFIX + name] = value
+            headers[HEADER_PREFIX + name] = encode(value)
         else:
             trailer = (HEADER_PREFIX + name, lambda: encode(digests.digest(name)))
     length = reading.stop - reading.start
@@ -249,7 +252,7 @@ async def copy_part(
     headers: Mapping[str, str],
 ) -> WriteResult:
     """Copies `byte_range` ([start, stop), None for all) of the source as one part of an upload."""
-    _require_version(services, source)
+    source = _as_shown(services, source)
     found, home = await located(services, source.target), at_home(services, target)
     destination = services.origin(home)
     if found.origin == home.origin:
@@ -261,14 +264,11 @@ async def copy_part(
             headers,
             source_version=source.version_id,
         )
-    _require_current(source)
+    origin = services.origin(found)
+    _require_current(source, origin)
     await _require_owners(services, found, home, headers)
     wanted = await _checksum_of_upload(destination, home, upload_id)
-    origin, remote, (start, stop) = services.origin(found), found.remote, byte_range or (0, None)
-    async with (
-        origin.get(remote, start, stop) as reading,
-        aclosing(received(origin, remote, reading)) as chunks,
-    ):
+    async with received(origin, found.remote, *(byte_range or (0, None))) as (reading, chunks):
         _check_source(source, reading.meta)
         _require_range(byte_range, reading)
         whole = (reading.start, reading.stop) == (0, reading.meta.size)
@@ -285,8 +285,9 @@ async def _checksum_of_upload(destination: Origin, home: Target, upload_id: str)
     return name if name in SIZES else ""
 
 
-def _require_current(source: Source) -> None:
-    if source.version_id not in (None, "null"):
+def _require_current(source: Source, origin: Origin) -> None:
+    """Where there are versions, the one that is called null need not be the current one."""
+    if source.version_id is not None and (source.version_id != "null" or origin.capabilities.versions):
         raise Unsupported("A version of an object cannot be copied from one origin to another.")
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Final
 
 import structlog
@@ -25,7 +25,7 @@ from gateway.aio import Threads
 from gateway.errors import Changed, Unreachable
 from gateway.model import ObjectMeta, Remote
 from gateway.origins.base import Origin, Reading
-from gateway.s3.checksums import HEADER_PREFIX, SIZES, Digests, decode
+from gateway.s3.checksums import HEADER_PREFIX, Digests, decode
 
 log = structlog.get_logger()
 
@@ -53,11 +53,10 @@ def proofs_of(meta: ObjectMeta, *, whole: bool) -> dict[str, bytes]:
     """What the content must hash to, by the digest's name: at most one. `whole`: all of the object is read."""
     if not whole:
         return {}
-    if meta.checksums.get(HEADER_PREFIX + "type", "FULL_OBJECT") == "FULL_OBJECT":
-        for name in _PREFERRED:
-            value = decode(meta.checksums.get(HEADER_PREFIX + name, ""), name)
-            if value is not None:
-                return {name: value}
+    for name in _PREFERRED:
+        value = known_checksum(meta, name)
+        if value is not None:
+            return {name: value}
     found = _MD5_ETAG.fullmatch(meta.etag)
     return {"md5": bytes.fromhex(found[1])} if found and _etag_is_md5(meta.headers) else {}
 
@@ -69,34 +68,48 @@ def _etag_is_md5(headers: Mapping[str, str]) -> bool:
     return not any(name.startswith(_ENCRYPTION + "-customer-") for name in headers)
 
 
-def known_checksum(meta: ObjectMeta, name: str) -> str | None:
-    """The stored FULL_OBJECT checksum of that name as its header has it."""
-    full = meta.checksums.get(HEADER_PREFIX + "type", "FULL_OBJECT") == "FULL_OBJECT"
-    value = meta.checksums.get(HEADER_PREFIX + name, "")
-    return value if full and name in SIZES and decode(value, name) is not None else None
+def known_checksum(meta: ObjectMeta, name: str) -> bytes | None:
+    """The stored FULL_OBJECT checksum of that name."""
+    if meta.checksums.get(HEADER_PREFIX + "type", "FULL_OBJECT") != "FULL_OBJECT":
+        return None
+    return decode(meta.checksums.get(HEADER_PREFIX + name, ""), name)
 
 
-async def received(origin: Origin, remote: Remote, reading: Reading) -> AsyncGenerator[bytes, None]:
-    """All bytes of `reading`, of one version. Raises Changed, and what origins raise."""
-    at, failures, current = reading.start, 0, reading
+@asynccontextmanager
+async def received(
+    origin: Origin, remote: Remote, start: int, stop: int | None
+) -> AsyncIterator[tuple[Reading, AsyncGenerator[bytes, None]]]:
+    """What a GET of [start, stop) opens, and all its bytes, of one version. Raises Changed, and what origins raise,
+    as do the bytes. One GET is open at a time: what broke off gives its place at the origin back before it is gone
+    on with, since there may be no other."""
     async with AsyncExitStack() as opened:
-        while True:
-            before = at
-            try:
-                async for piece in current.chunks():
-                    at += len(piece)
-                    yield piece
-            except Unreachable:
-                failures = failures + 1 if at == before else 1
-                if failures > RESUMES_MAX:
-                    raise
-            if at >= reading.stop:
-                return
-            await opened.aclose()
-            more = origin.get(remote, at, reading.stop, if_match=reading.meta.etag)
-            current = await opened.enter_async_context(more)
-            if current.meta.size != reading.meta.size or (current.start, current.stop) != (at, reading.stop):
-                raise Changed("The source of the copy changed while it was read.")
+        reading = await opened.enter_async_context(origin.get(remote, start, stop))
+        async with aclosing(_resumed(origin, remote, reading, opened)) as chunks:
+            yield reading, chunks
+
+
+async def _resumed(
+    origin: Origin, remote: Remote, reading: Reading, opened: AsyncExitStack
+) -> AsyncGenerator[bytes, None]:
+    """`opened` holds `reading`, later those that follow it."""
+    at, failures, current = reading.start, 0, reading
+    while True:
+        before = at
+        try:
+            async for piece in current.chunks():
+                at += len(piece)
+                yield piece
+        except Unreachable:
+            failures = failures + 1 if at == before else 1
+            if failures > RESUMES_MAX:
+                raise
+        if at >= reading.stop:
+            return
+        await opened.aclose()
+        more = origin.get(remote, at, reading.stop, if_match=reading.meta.etag)
+        current = await opened.enter_async_context(more)
+        if current.meta.size != reading.meta.size or (current.start, current.stop) != (at, reading.stop):
+            raise Changed("The source of the copy changed while it was read.")
 
 
 async def proven(

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import tracemalloc
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,7 +48,8 @@ class Reading:
 
 @dataclass
 class SourceOrigin:
-    """`breaks`: after how many bytes each GET in turn breaks off. `tags`: its answer to GetObjectTagging."""
+    """`breaks`: after how many bytes each GET in turn breaks off. `tags`: its answer to GetObjectTagging. `open_max`:
+    of GETs at once."""
 
     meta: ObjectMeta
     data: bytes = BODY
@@ -57,6 +58,8 @@ class SourceOrigin:
     name: str = "here"
     capabilities: Capabilities = ALL
     asked: list[tuple[int, int | None, str | None]] = field(default_factory=list)
+    open: int = 0
+    open_max: int = 0
 
     @asynccontextmanager
     async def get(
@@ -68,7 +71,12 @@ class SourceOrigin:
         end = self.meta.size if stop is None else min(stop, self.meta.size)
         whole = start == 0 and stop is None
         meta = self.meta if whole else replace(self.meta, checksums={})
-        yield Reading(meta, start, end, self.data, self.breaks.pop(0) if self.breaks else None)
+        self.open += 1
+        self.open_max = max(self.open_max, self.open)
+        try:
+            yield Reading(meta, start, end, self.data, self.breaks.pop(0) if self.breaks else None)
+        finally:
+            self.open -= 1
 
     @asynccontextmanager
     async def forward(self, request: ForwardRequest) -> AsyncIterator[Any]:
@@ -217,6 +225,15 @@ async def test_a_body_that_breaks_off_goes_on_where_it_ended() -> None:
     assert [start for start, _, match in origin.asked[1:] if match == etag] == [PIECE] * 3 + [2 * PIECE] * 2
 
 
+async def test_a_copy_has_one_place_among_the_requests_of_its_source() -> None:
+    """A second one, while the first is held, may never come where there are few."""
+    whole, part = (SourceOrigin(meta_of(), breaks=[PIECE, 0]) for _ in range(2))
+    await copied(whole, Sink())
+    await part_of(part, Sink(), None)
+    for origin in (whole, part):
+        assert (len(origin.asked), origin.open_max, origin.open) == (3, 1, 0)
+
+
 async def test_a_source_that_breaks_off_for_ever_is_given_up() -> None:
     origin = SourceOrigin(meta_of(), breaks=[0] * 50)
     sink = Sink()
@@ -301,6 +318,22 @@ async def test_the_conditions_on_the_source_are_judged_before_a_byte_moves() -> 
         with pytest.raises(Unsupported):
             await copy_object(services, version, view.mounts.resolve("b", "k"), {}, Conditions())
     assert sink.got == 0
+
+
+async def test_the_null_version_is_the_object_only_where_there_are_no_others() -> None:
+    for has, stored in ((ALL, BODY), (replace(ALL, versions=True), None)):
+        sink, origin = Sink(), SourceOrigin(meta_of(), capabilities=has)
+        async with running(origin, sink, mounts=MOUNTS) as (services, view, _):
+            source = Source(view.mounts.resolve("a", "k"), "null")
+            target = view.mounts.resolve("b", "k")
+            for copy in (
+                copy_object(services, source, target, {}, Conditions()),
+                copy_part(services, source, target, "id", 1, None, {}),
+            ):
+                sink.stored = None
+                with nullcontext() if stored is not None else pytest.raises(Unsupported):
+                    await copy
+                assert sink.stored == stored
 
 
 async def test_more_than_s3_copies_at_once_is_refused() -> None:
