@@ -39,8 +39,8 @@ class RequestHead:
 
 
 class FileSlice(Protocol):
-    """A place that bytes can be sent from without passing through Python: an open, immutable-below-the-watermark
-    file. `resident` says, without touching the disk, whether [offset, offset+length) is in the page cache;
+    """A place that bytes can be sent from without passing through Python: an open file whose records never change.
+    `resident` says, without touching the disk, whether [offset, offset+length) is in the page cache;
     `populate` blocks until it is (run in a thread)."""
 
     fd: int

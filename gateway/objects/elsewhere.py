@@ -34,11 +34,12 @@ PIECE_BYTES_MAX: Final = 128 << 10
 class LentFill(BlockFill):
     """A block that its owner fills. Of its bytes only [start, written) are here, and none before a reader waits."""
 
-    __slots__ = ("_watch", "start", "stop")
+    __slots__ = ("_watch", "start", "stop", "watched")
 
     def __init__(self, block: int, length: int, watch: Callable[[LentFill], object]) -> None:
         super().__init__(block, length)
         self.start = self.stop = 0
+        self.watched = False  # one watch runs, until all that was waited for has come
         self._watch = watch
 
     def at(self, position: int) -> memoryview | None:
@@ -49,8 +50,9 @@ class LentFill(BlockFill):
         if not self.stop:
             self.start = self.written = start
         if stop > self.stop:
-            watched, self.stop = self.written < self.stop, stop
-            if not watched:
+            self.stop = stop
+            if not self.watched:
+                self.watched = True
                 self._watch(self)
         await super().progress()
 
@@ -154,6 +156,8 @@ class Elsewhere:
                         fill.feed(memoryview(reply["data"]))
         except Gone:
             pass
+        finally:
+            fill.watched = False
 
     # --- what others ask of us
 

@@ -22,10 +22,11 @@ from gateway.errors import (
     Throttled,
     UnknownPlace,
 )
+from gateway.objects.elsewhere import Elsewhere
 from gateway.objects.reading import Stream
 from gateway.objects.revalidate import Wanted
 from tests.unit.cache.harness import MIB
-from tests.unit.reading.harness import Bench, Collected, data_of, two_workers
+from tests.unit.reading.harness import Bench, Collected, bench, data_of, two_workers
 
 BODY = data_of(1, 40 * MIB + 777)
 
@@ -174,6 +175,36 @@ async def test_readers_of_one_worker_share_what_its_neighbour_lends(tmp_path: Pa
         assert bytes(sink.data) == BODY[30_000:]
         assert reader.origin.bytes_sent == len(BODY)
         assert len(reader.reads.elsewhere) == 0
+
+
+async def test_one_watch_at_a_time_brings_what_readers_wait_for(tmp_path: Path) -> None:
+    asked = list[tuple[int, int]]()
+    more, blocks = asyncio.Event(), asyncio.Event()
+
+    class Owner:
+        async def ask(self, slot: int, question: Message) -> AsyncIterator[Message]:
+            if question["do"] == "blocks":
+                await blocks.wait()
+            start, stop = question["start"], question["stop"]
+            asked.append((start, stop))
+            yield {"at": start, "data": BODY[start:stop]}
+            await more.wait()
+            yield {"end": True}
+
+    async with bench(tmp_path) as b:
+        b.origin.put("k", BODY)
+        entry, owner = await b.entry("k"), Owner()
+        elsewhere = Elsewhere(b.reads.fills, {}, owner, b.tasks)  # type: ignore[arg-type]
+        [fill] = elsewhere.ensure(1, entry, 0, 0)
+        await fill.progress(0, 100)
+        further = b.tasks.spawn(fill.progress(0, 250), "wait")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert asked == [(0, 100)]
+        more.set()
+        await further
+        assert b"".join(fill.parts) == BODY[:250]
+        assert asked == [(0, 100), (100, 250)]
 
 
 async def test_a_fill_that_fails_midway_ends_the_read_as_it_does_locally(tmp_path: Path) -> None:
