@@ -76,7 +76,7 @@ class Client:
                 answer.close()
             return answer
 
-        return await self.retried(once, retry)
+        return await self.retried(once, retry, call.answer_s)
 
     async def document(
         self,

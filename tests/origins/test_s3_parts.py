@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.config.schema import OriginConfig
-from gateway.errors import OriginDenied, Unsupported
+from gateway.errors import GatewayError, OriginDenied, Unsupported
 from gateway.origins.factory import make_origin
+from gateway.origins.limits import Limits
 from gateway.origins.s3_body import FRAME_BYTES, framed_length
+from gateway.origins.s3_client import Client
 from gateway.origins.s3_credentials import DefaultChain
 from gateway.origins.s3_endpoint import endpoint_of
 from gateway.origins.s3_flavours import FLAVOURS, flavour_of
-from gateway.origins.s3_http import forbidden
+from gateway.origins.s3_http import Call, forbidden
 from gateway.origins.s3_list import passed_group
 
 
@@ -141,3 +145,28 @@ async def test_no_credentials_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path
     _without_credentials(monkeypatch, tmp_path)
     with pytest.raises(OriginDenied, match="No credentials for origin lake"):
         await DefaultChain("lake").get()
+
+
+class _Slow:
+    """An answer to any call, which is not there at once."""
+
+    status = 200
+
+    async def send(self, call: Call) -> Any:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return self
+
+    async def read(self, bytes_max: int) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        pass
+
+
+async def test_a_call_that_may_outlast_the_deadline_is_not_cut_there() -> None:
+    wire: Any = _Slow()
+    client = Client("lake", wire, Limits("lake", 1, 0.0), FLAVOURS["auto"])
+    await client.finished(Call("copy", "PUT", "bucket", "key", answer_s=60.0))
+    with pytest.raises(GatewayError):
+        await client.finished(Call("copy", "PUT", "bucket", "key"))
