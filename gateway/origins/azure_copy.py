@@ -11,43 +11,43 @@ a source whose URL is longer than Azure takes. Parts always do: their MD5 is not
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Final
 
-from gateway.errors import ConditionFailed, Refused, Unreachable, Unsupported
-from gateway.model import Conditions, ObjectMeta, Remote, WriteResult
+from gateway.errors import GatewayError, Refused, Unreachable
+from gateway.model import Conditions, Remote, WriteResult
 from gateway.origins import azure_meta, azure_names, azure_read
 from gateway.origins.azure_client import AzureClient
 from gateway.origins.azure_meta import Blob
 from gateway.origins.azure_read import AzureReading
-from gateway.origins.azure_write import condition_headers, delete_own, put
+from gateway.origins.azure_write import condition_headers, delete_own, put, require_current
 from gateway.origins.base import PutBody
 from gateway.origins.s3_client import BULK_S, Retry
 from gateway.origins.s3_http import Answer, Call
+from gateway.origins.s3_multipart import check_source
 from gateway.origins.s3_xml import quoted
 from gateway.s3.checksums import HEADER_PREFIX, HEADERS, Digest, encode, new_digest
-from gateway.s3.conditions import check, parse_copy_conditions, parse_http_date
+from gateway.s3.conditions import parse_http_date
 
 _URL_BYTES_MAX: Final = 2 << 10
 # Inside an account copies are done when they are answered; the others are looked at again, at first soon.
 _POLL_S: Final = 0.1
 _POLL_S_MAX: Final = 2.0
-_RANGE = re.compile(r"bytes=(\d{1,19})-(\d{1,19})")
 
 
 async def copy(
     client: AzureClient, source: Remote, target: Remote, headers: Mapping[str, str], version: str | None
 ) -> WriteResult:
-    _require_current(version)
+    require_current(version)
     azure_names.require_writable(target)
     blob = await azure_read.head(client, source, "copy")
     replaces = headers.get("x-amz-metadata-directive", "COPY").upper() == "REPLACE"
     if source == target and not replaces and "x-amz-storage-class" not in headers:
         raise Refused(400, "InvalidRequest", "A copy onto itself must change the metadata.")
-    _check_source(headers, blob.meta)
+    check_source(headers, blob.meta)
     stored = _stored(blob, headers, replaces)
     conditions = Conditions(headers.get("if-match"), headers.get("if-none-match"))
     algorithm = headers.get("x-amz-checksum-algorithm", "").lower()
@@ -122,7 +122,9 @@ async def _by_way_of_hidden(
         answer = await copy_blob(client, hidden, target, headers)
         return _result(blob, answer)
     finally:
-        await delete_own(client, "copy", hidden)
+        # What was copied is copied: a blob that is left here is one more that a crash could have left.
+        with suppress(GatewayError):
+            await delete_own(client, "copy", hidden)
 
 
 async def copy_blob(
@@ -139,17 +141,22 @@ async def copy_blob(
 
 
 async def _finished(client: AzureClient, target: Remote) -> None:
+    """Raises Unreachable for a copy that fails, or goes on for too long."""
     pause = _POLL_S
-    async with asyncio.timeout(BULK_S):
-        while True:
-            answer = await client.finished(Call("copy", "HEAD", target.bucket, target.key))
-            status = answer.headers.get("x-ms-copy-status", "success")
-            if status == "success":
-                return
-            if status != "pending":
-                raise Unreachable(f"The origin's copy ended as {status}.")
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _POLL_S_MAX)
+    try:
+        async with asyncio.timeout(BULK_S):
+            while (status := await _copy_status(client, target)) == "pending":
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _POLL_S_MAX)
+    except TimeoutError:
+        raise Unreachable(f"The origin's copy has not ended within {BULK_S:.3g} s.") from None
+    if status != "success":
+        raise Unreachable(f"The origin's copy ended as {status}.")
+
+
+async def _copy_status(client: AzureClient, target: Remote) -> str:
+    answer = await client.finished(Call("copy", "HEAD", target.bucket, target.key))
+    return answer.headers.get("x-ms-copy-status", "success")
 
 
 async def _stream(
@@ -182,58 +189,3 @@ async def _digested(chunks: AsyncIterator[bytes], digest: Digest) -> AsyncIterat
     async for piece in chunks:
         digest.update(piece)
         yield piece
-
-
-def part_reading(
-    client: AzureClient, source: Remote, headers: Mapping[str, str], version: str | None
-) -> PartReading:
-    _require_current(version)
-    return PartReading(client, source, headers)
-
-
-class PartReading:
-    """The source of a part: its conditions and its range checked, which is not clamped to the object as a GET's is."""
-
-    def __init__(self, client: AzureClient, source: Remote, headers: Mapping[str, str]) -> None:
-        start, stop = _copy_range(headers.get("x-amz-copy-source-range"))
-        self._stop = stop
-        self._headers = headers
-        self._reading = AzureReading(client, source, start, stop, None)
-
-    async def __aenter__(self) -> PutBody:
-        reading = await self._reading.__aenter__()
-        try:
-            _check_source(self._headers, reading.meta)
-            if self._stop is not None and reading.stop != self._stop:
-                raise Refused(
-                    400,
-                    "InvalidArgument",
-                    f"The range is not inside the source of {reading.meta.size} bytes.",
-                )
-        except BaseException:
-            await self._reading.__aexit__(None, None, None)
-            raise
-        return PutBody(reading.stop - reading.start, reading.chunks())
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._reading.__aexit__(None, None, None)
-
-
-def _copy_range(value: str | None) -> tuple[int, int | None]:
-    if value is None:
-        return 0, None
-    found = _RANGE.fullmatch(value)
-    if found is None or int(found[1]) > int(found[2]):
-        raise Refused(400, "InvalidArgument", "x-amz-copy-source-range must be bytes=first-last.")
-    return int(found[1]), int(found[2]) + 1
-
-
-def _check_source(headers: Mapping[str, str], meta: ObjectMeta) -> None:
-    conditions = parse_copy_conditions(headers)
-    if conditions and check(conditions, meta.etag, meta.last_modified) is not None:
-        raise ConditionFailed("The source of the copy does not meet the request's condition.")
-
-
-def _require_current(version: str | None) -> None:
-    if version not in (None, "null"):
-        raise Unsupported("This gateway knows no versions of Azure's blobs.")

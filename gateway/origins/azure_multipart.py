@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -26,8 +26,9 @@ from gateway.model import Conditions, Part, PartEntry, PartPage, Remote, WriteRe
 from gateway.origins import azure_meta, azure_names, azure_read, file_checksums, s3_xml
 from gateway.origins.azure_blocks import DATA_BLOCK_BYTES, StoredPart, data_name, parts_of, receipt_name
 from gateway.origins.azure_client import AzureClient
-from gateway.origins.azure_copy import copy_blob, part_reading, with_checksum
+from gateway.origins.azure_copy import copy_blob, with_checksum
 from gateway.origins.azure_meta import Record
+from gateway.origins.azure_read import AzureReading
 from gateway.origins.azure_write import (
     Source,
     condition_headers,
@@ -35,10 +36,12 @@ from gateway.origins.azure_write import (
     put_block,
     put_block_list,
     put_empty,
+    put_small_block,
+    require_current,
 )
 from gateway.origins.base import PutBody
 from gateway.origins.s3_http import Call
-from gateway.origins.s3_multipart import multipart_etag
+from gateway.origins.s3_multipart import multipart_etag, part_body
 from gateway.s3.checksums import HEADER_PREFIX
 
 PART_BYTES_MIN: Final = 5 << 20
@@ -131,12 +134,8 @@ async def _add_part(client: AzureClient, upload: Upload, number: int, body: PutB
         checksums[body.trailer[0]] = body.trailer[1]()
     kept = sorted(checksums.items(), key=lambda item: item[0] != _header(upload))  # the upload's own first
     receipt = receipt_name(number, attempt, time.time(), source.md5.digest(), len(starts), dict(kept))
-    await put_block(client, "multipart", upload.parts, receipt, 1, _one_byte())
+    await put_small_block(client, "multipart", upload.parts, receipt, b".")  # Azure takes no empty block
     return WriteResult(f'"{source.md5.hexdigest()}"', checksums)
-
-
-async def _one_byte() -> AsyncIterator[bytes]:
-    yield b"."  # Azure takes no empty block
 
 
 def _header(upload: Upload) -> str:
@@ -153,7 +152,12 @@ async def copy_part(
     version: str | None,
 ) -> WriteResult:
     upload = await find(client, target, upload_id)
-    async with part_reading(client, source, headers, version) as body:
+    require_current(version)
+
+    def reading(start: int, stop: int | None) -> AzureReading:
+        return AzureReading(client, source, start, stop, None)
+
+    async with part_body(headers, reading) as body:
         if upload.algorithm is not None:
             body = with_checksum(body, upload.algorithm.lower())
         result = await _add_part(client, upload, number, body)

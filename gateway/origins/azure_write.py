@@ -17,19 +17,18 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Final
 
-from gateway.errors import ConditionFailed, NotFound, Refused, Throttled, Unreachable, Unsupported
+from gateway.errors import ConditionFailed, NotFound, Refused, Throttled, Unsupported
 from gateway.model import Conditions, Remote, WriteResult
 from gateway.origins import azure_meta, azure_names
 from gateway.origins.azure_client import AzureClient
 from gateway.origins.azure_read import head_own
-from gateway.origins.base import PutBody
-from gateway.origins.s3_body import Upload
+from gateway.origins.base import PutBody, refuse_dates
 from gateway.origins.s3_client import Retry
 from gateway.origins.s3_http import Answer, Call
-from gateway.s3.conditions import matches
+from gateway.origins.s3_write import send_body
+from gateway.s3.conditions import check
 from gateway.s3.signer import encode_query
 
 # 5 GiB, S3's largest body, are 80 of them; a lost connection costs no more than one.
@@ -184,29 +183,27 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
 
 async def send(client: AzureClient, call: Call, length: int, chunks: AsyncIterator[bytes]) -> Answer:
     """One request with a streamed body, once. Raises what the body's iterator raises."""
-    upload = Upload(PutBody(length, chunks), False, client.wire.stall_s, client.limits.pace)
-    call = replace(call, body=upload, answer_s=client.limits.deadline_s)
-    try:
-        await upload.prepare()
-        try:
-            answer = await client.finished(call, (201,), Retry.NEVER)
-        except Unreachable:
-            if upload.started:
-                raise
-            # A connection that the origin had closed before any byte left: nothing can have been stored.
-            answer = await client.finished(call, (201,), Retry.NEVER)
-    finally:
-        await upload.finish()
-    if not upload.complete:
-        raise Unreachable("The origin answered before it had the whole body.")
-    return answer
+    return await send_body(client, call, PutBody(length, chunks), statuses=(201,))
+
+
+async def _send_again(client: AzureClient, call: Call, data: bytes) -> None:
+    """A request whose body can be sent anew: the origin may ask to slow down, and what was uploaded before it is not
+    lost."""
+    await client.retried(lambda: send(client, call, len(data), _once(data)), Retry.REFUSED)
 
 
 async def put_block(
     client: AzureClient, op: str, remote: Remote, name: str, length: int, chunks: AsyncIterator[bytes]
 ) -> None:
-    query = encode_query([("comp", "block"), ("blockid", name)])
-    await send(client, Call(op, "PUT", remote.bucket, remote.key, query), length, chunks)
+    await send(client, _block_call(op, remote, name), length, chunks)
+
+
+async def put_small_block(client: AzureClient, op: str, remote: Remote, name: str, data: bytes) -> None:
+    await _send_again(client, _block_call(op, remote, name), data)
+
+
+def _block_call(op: str, remote: Remote, name: str) -> Call:
+    return Call(op, "PUT", remote.bucket, remote.key, encode_query([("comp", "block"), ("blockid", name)]))
 
 
 async def put_block_list(
@@ -216,18 +213,13 @@ async def put_block_list(
     rows = "".join([f"<Latest>{name}</Latest>" for name in names])
     document = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{rows}</BlockList>'.encode()
     call = Call(op, "PUT", remote.bucket, remote.key, encode_query([("comp", "blocklist")]), headers)
-    await send(client, call, len(document), _once(document))
+    await _send_again(client, call, document)
 
 
 async def put_empty(client: AzureClient, op: str, remote: Remote, headers: Mapping[str, str]) -> None:
     """A blob of no bytes; whatever blocks were waiting for its name are gone."""
     call = Call(op, "PUT", remote.bucket, remote.key, headers={"x-ms-blob-type": "BlockBlob", **headers})
-    await send(client, call, 0, _nothing())
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
+    await _send_again(client, call, b"")
 
 
 # Conditions and deletes
@@ -238,25 +230,25 @@ async def condition_headers(client: AzureClient, remote: Remote, conditions: Con
     not met already, NotFound for If-Match on a missing key."""
     if not conditions:
         return {}
-    if conditions.if_modified_since is not None or conditions.if_unmodified_since is not None:
-        raise Unsupported("S3 has no write that depends on a date.")
+    refuse_dates(conditions)
     try:
         now = await head_own(client, remote, "head")
     except NotFound:
         if conditions.if_match is not None:
             raise
         return {"if-none-match": "*"}
-    wanted, unwanted = conditions.if_match, conditions.if_none_match
-    if (wanted is not None and not matches(wanted, now.meta.etag, weak=False)) or (
-        unwanted is not None and matches(unwanted, now.meta.etag, weak=True)
-    ):
+    if check(conditions, now.meta.etag, now.meta.last_modified) is not None:
         raise ConditionFailed("At least one of the preconditions does not hold.")
     return {"if-match": now.etag}
 
 
-async def delete(client: AzureClient, remote: Remote, version_id: str | None) -> Mapping[str, str]:
+def require_current(version_id: str | None) -> None:
     if version_id not in (None, "null"):
         raise Unsupported("This gateway knows no versions of Azure's blobs.")
+
+
+async def delete(client: AzureClient, remote: Remote, version_id: str | None) -> Mapping[str, str]:
+    require_current(version_id)
     azure_names.require_container(remote.bucket)
     if azure_names.holds(remote.key):
         await delete_own(client, "delete", remote)

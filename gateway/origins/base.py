@@ -21,7 +21,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Unsupported
 from gateway.model import (
     BucketEntry,
     Conditions,
@@ -298,3 +298,9 @@ def null_versions(page: ListPage) -> VersionPage:
         for entry in page.entries
     )
     return VersionPage(entries, page.common_prefixes, page.next_after, page.next_after and "null")
+
+
+def refuse_dates(conditions: Conditions) -> None:
+    """Of a write. Raises Unsupported."""
+    if conditions.if_modified_since is not None or conditions.if_unmodified_since is not None:
+        raise Unsupported("S3 has no write that depends on a date.")

@@ -8,6 +8,7 @@ from typing import Final
 from gateway.errors import ConditionFailed, Refused, Unreachable, Unsupported
 from gateway.model import Conditions, Remote
 from gateway.origins import s3_read
+from gateway.origins.base import refuse_dates
 from gateway.origins.s3_client import Client
 from gateway.s3.conditions import matches
 from gateway.s3.signer import encode_query
@@ -34,8 +35,7 @@ def generation_query(version_id: str | None) -> str:
 async def generation_match(client: Client, remote: Remote, conditions: Conditions) -> dict[str, str]:
     """The conditions of a write as Google's. Raises NotFound and ConditionFailed where they already do not hold,
     Unsupported for what no generation can say."""
-    if conditions.if_modified_since is not None or conditions.if_unmodified_since is not None:
-        raise Unsupported("S3 has no write that depends on a date.")
+    refuse_dates(conditions)
     if conditions.if_none_match is not None:
         if conditions.if_none_match.strip() != "*" or conditions.if_match is not None:
             raise Unsupported("Google Cloud Storage can check If-None-Match: * alone.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 from gateway.errors import ConditionFailed, GatewayError, NotFound, Refused, Unreachable
-from gateway.model import Conditions, Part, PartEntry, PartPage, Remote, WriteResult
+from gateway.model import Conditions, ObjectMeta, Part, PartEntry, PartPage, Remote, WriteResult
 from gateway.origins import s3_read, s3_xml
 from gateway.origins.base import PutBody
 from gateway.origins.s3_client import BULK_S, Client, Retry
@@ -85,15 +86,34 @@ async def stream_part(
     query: str = "",
 ) -> WriteResult:
     """For stores without UploadPartCopy: through this process. `query` names the source's version."""
-    start, stop = _copy_range(headers.get("x-amz-copy-source-range"))
-    async with S3Reading(client, source, start, stop, None, query) as reading:
-        conditions = parse_copy_conditions(headers)
-        if conditions and check(conditions, reading.meta.etag, reading.meta.last_modified) is not None:
-            raise ConditionFailed("The source of the copy does not meet the request's condition.")
-        if stop is not None and reading.stop != stop:
-            raise Refused(400, "InvalidArgument", "The range is not inside the copy's source.")
-        body = PutBody(reading.stop - reading.start, reading.chunks())
+
+    def reading(start: int, stop: int | None) -> S3Reading:
+        return S3Reading(client, source, start, stop, None, query)
+
+    async with part_body(headers, reading) as body:
         return await put_part(client, target, upload_id, number, body)
+
+
+@asynccontextmanager
+async def part_body(
+    headers: Mapping[str, str], reading_of: Callable[[int, int | None], S3Reading]
+) -> AsyncIterator[PutBody]:
+    """The source of a part: its conditions and its range checked, which is not clamped to the object as a GET's is.
+    Raises ConditionFailed, Refused, and what reading raises."""
+    start, stop = _copy_range(headers.get("x-amz-copy-source-range"))
+    async with reading_of(start, stop) as reading:
+        check_source(headers, reading.meta)
+        if stop is not None and reading.stop != stop:
+            text = f"The range is not inside the source of {reading.meta.size} bytes."
+            raise Refused(400, "InvalidArgument", text)
+        yield PutBody(reading.stop - reading.start, reading.chunks())
+
+
+def check_source(headers: Mapping[str, str], meta: ObjectMeta) -> None:
+    """Raises ConditionFailed by x-amz-copy-source-if-*."""
+    conditions = parse_copy_conditions(headers)
+    if conditions and check(conditions, meta.etag, meta.last_modified) is not None:
+        raise ConditionFailed("The source of the copy does not meet the request's condition.")
 
 
 def _copy_range(value: str | None) -> tuple[int, int | None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gateway.errors import NotFound, Unreachable, Unsupported
 from gateway.model import Conditions, Remote, WriteResult
 from gateway.origins import s3_xml
-from gateway.origins.base import PutBody
+from gateway.origins.base import PutBody, refuse_dates
 from gateway.origins.s3_body import Upload
 from gateway.origins.s3_client import BULK_S, Client, Retry
 from gateway.origins.s3_http import Answer, Call
@@ -32,26 +32,29 @@ def condition_headers(client: Client, conditions: Conditions) -> dict[str, str]:
     """If-Match and If-None-Match of a write. Raises Unsupported where they would not be honoured."""
     if conditions and not client.flavour.capabilities.conditional_writes:
         raise Unsupported(f"The origin {client.name} cannot check If-Match or If-None-Match on writes.")
-    if conditions.if_modified_since is not None or conditions.if_unmodified_since is not None:
-        raise Unsupported("S3 has no write that depends on a date.")
+    refuse_dates(conditions)
     pairs = (("if-match", conditions.if_match), ("if-none-match", conditions.if_none_match))
     return {name: value for name, value in pairs if value is not None}
 
 
 async def send_body(
-    client: Client, call: Call, body: PutBody, headers: Mapping[str, str] | None = None
+    client: Client,
+    call: Call,
+    body: PutBody,
+    headers: Mapping[str, str] | None = None,
+    statuses: tuple[int, ...] = (200,),
 ) -> Answer:
     """Streams `body` as the call's, once. The answer is read and closed. Raises what the body's iterator raises."""
     upload, call = with_body(client, call, body, headers or {})
     try:
         await upload.prepare()
         try:
-            answer = await client.finished(call, (200,), Retry.NEVER)
+            answer = await client.finished(call, statuses, Retry.NEVER)
         except Unreachable:
             if upload.started:
                 raise
             # A connection that the origin had closed before any byte left: nothing can have been stored.
-            answer = await client.finished(call, (200,), Retry.NEVER)
+            answer = await client.finished(call, statuses, Retry.NEVER)
     finally:
         await upload.finish()
     if not upload.complete:

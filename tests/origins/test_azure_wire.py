@@ -25,7 +25,7 @@ from gateway.errors import (
     Unsupported,
 )
 from gateway.model import Conditions, Remote
-from gateway.origins import azure_credentials
+from gateway.origins import azure_copy, azure_credentials, azure_meta
 from gateway.origins.azure import AzureOrigin
 from gateway.origins.factory import make_origin
 from tests.origins.bodies import body, read
@@ -118,6 +118,35 @@ async def test_a_body_is_sent_once_whatever_the_answer() -> None:
                 assert len(place.requests) == 1
 
 
+BUSY = error(503, "ServerBusy")
+
+
+async def test_a_throttled_request_behind_a_body_is_sent_again() -> None:
+    """What was uploaded before it would be lost."""
+    async with hell(answer(201), BUSY, answer(201)) as place, azure_at(place) as origin:
+        await origin.put(HERE, body(bytes(2_000_000)), Conditions())
+        block, *lists = place.requests
+        assert "blockid=" in block
+        assert ["comp=blocklist" in head for head in lists] == [True, True]
+        assert place.bodies[1] == place.bodies[2]
+    async with hell(BUSY, answer(201)) as place, azure_at(place) as origin:
+        upload_id, _ = await origin.create_upload(HERE, {})
+        assert all(f"uploads/{upload_id}" in head for head in place.requests)
+    raw = {"key": HERE.key, "headers": {}, "algorithm": None, "kind": None}
+    marker = answer(200, b"", f"x-ms-meta-{azure_meta.NAME}: {azure_meta.pack(raw)}")
+    async with hell(marker, answer(201), BUSY, answer(201)) as place, azure_at(place) as origin:
+        await origin.put_part(HERE, upload_id, 1, body(b"part"))
+        assert place.bodies[1:] == [b"part", b".", b"."]
+
+
+@pytest.mark.parametrize("step", [error(500, "InternalError"), Step(reset=True)])
+async def test_what_may_have_been_carried_out_is_not_sent_again(step: bytes | Step) -> None:
+    async with hell(answer(201), step) as place, azure_at(place) as origin:
+        with pytest.raises(Unreachable):
+            await origin.put(HERE, body(bytes(2_000_000)), Conditions())
+        assert len(place.requests) == 2
+
+
 async def test_another_s3_etag_is_noticed() -> None:
     async with hell(answer(206, b"234", RANGE_2_4)) as place, azure_at(place) as origin:
         with pytest.raises(Changed):
@@ -136,6 +165,29 @@ async def test_a_copy_that_takes_its_time_is_waited_for() -> None:
     async with hell(source, begun, failed) as place, azure_at(place) as origin:
         with pytest.raises(Unreachable, match="failed"):
             await origin.copy(HERE, Remote("bucket", "copy"), {})
+
+
+async def test_a_copy_that_does_not_end_is_an_error_of_the_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(azure_copy, "BULK_S", 0.0)
+    async with hell(Step(hang=True)) as place, azure_at(place) as origin:
+        with pytest.raises(Unreachable, match="not ended"):
+            await azure_copy._finished(origin._client, HERE)
+
+
+REPLACE = {"x-amz-metadata-directive": "REPLACE", "content-type": "c/d"}
+
+
+async def test_what_a_copy_leaves_behind_does_not_hide_how_it_ended() -> None:
+    source, copied = answer(200, b"", "x-ms-blob-type: BlockBlob"), answer(202)
+    denied = error(403, "AuthorizationPermissionMismatch")
+    async with hell(source, copied, answer(200), copied, denied) as place, azure_at(place) as origin:
+        assert await origin.copy(HERE, Remote("bucket", "copy"), REPLACE)
+        assert [head.split(" ")[0] for head in place.requests] == ["HEAD", "PUT", "PUT", "PUT", "DELETE"]
+    refused = error(400, "InvalidHeaderValue")
+    async with hell(source, copied, refused, denied) as place, azure_at(place) as origin:
+        with pytest.raises(Refused):
+            await origin.copy(HERE, Remote("bucket", "copy"), REPLACE)
+        assert place.requests[-1].startswith("DELETE")
 
 
 @pytest.mark.parametrize(
