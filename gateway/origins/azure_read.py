@@ -41,11 +41,6 @@ def _size_of(answer: Answer) -> int | None:
 
 
 class AzureReading(S3Reading):
-    """`blob`: once it is open."""
-
-    blob: Blob
-    _remote: Remote
-
     def __init__(
         self, client: AzureClient, remote: Remote, start: int, stop: int | None, if_match: str | None
     ) -> None:
@@ -66,5 +61,4 @@ class AzureReading(S3Reading):
         return super()._range(answer)
 
     def _meta(self, answer: Answer, size: int) -> ObjectMeta:
-        self.blob = blob_of(_without_made_up_md5(answer.headers), size, whole=self._whole)
-        return self.blob.meta
+        return blob_of(_without_made_up_md5(answer.headers), size, whole=self._whole).meta

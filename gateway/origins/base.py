@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from gateway.errors import GatewayError, Unsupported
 from gateway.model import (
@@ -58,6 +58,10 @@ class Capabilities:
 
     def forwards(self, call_name: str) -> bool:
         return self.forward or call_name in self.forwards_only
+
+
+# What moves is told of at least this often, so that a budget is not overrun by one huge body.
+COUNTED_BYTES: Final = 4 << 20
 
 
 class Observer(Protocol):

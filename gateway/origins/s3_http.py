@@ -28,7 +28,7 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from gateway.errors import OriginDenied, Refused, Unreachable
-from gateway.origins.base import Observer
+from gateway.origins.base import COUNTED_BYTES, Observer
 from gateway.origins.budgets import fetches_data
 from gateway.origins.limits import Limits
 from gateway.origins.s3_body import NoBody, Upload
@@ -43,8 +43,6 @@ CONNECT_S: Final = 10.0
 STALL_S_MAX: Final = 30.0
 # S3's own limit is 8 KiB for all headers; other stores are less strict.
 HEADER_BYTES_MAX: Final = 16 << 10
-# What comes is counted at least this often, so that a budget is not overrun by one huge body.
-COUNTED_BYTES: Final = 4 << 20
 
 _NOT_SENT = ("Content-Type",)
 _BROKEN: Final = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError)
