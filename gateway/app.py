@@ -185,6 +185,9 @@ class WorkerApp:
         self._services.reads.payers = payers_of(new.config)
         self._services = replace(self._services, view=new.view, origins=new.origins)
         self._store.apply(new.view.keeping)
+        # Of rules that are no more; those that are, are published again.
+        for gauge in ("quota_bytes", "quota_limit_bytes"):
+            self._metrics.drop(gauge)
         self._door.adopt(self._services)
         self._hot.adopt(self._services)
 

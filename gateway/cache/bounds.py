@@ -32,7 +32,6 @@ class Bounds:
         self._admissions: dict[Quota, Admission] = {}
         self._unpinned_before = 0  # bytes, by the rules before these
         self._warned = False
-        self._gone: set[str] = set()  # rules that had a quota once: their figures end at 0
 
     @property
     def keeping(self) -> Keeping:
@@ -44,8 +43,6 @@ class Bounds:
             quota: self._admissions.get(quota) or Admission(quota.bytes // self._workers, self._stripe_blocks)
             for quota in keeping.quotas.values()
         }
-        rules = {quota.rule for quota in keeping.quotas.values()}
-        self._gone = (self._gone | {quota.rule for quota in self.keeping.quotas.values()}) - rules
         self._changes.keeping = keeping
         self._unpinned_before, self._warned = self._changes.unpinned_bytes, False
         self.tell()
@@ -88,10 +85,7 @@ class Bounds:
 
     def quotas(self) -> list[tuple[str, int, int]]:
         """Of each: its rule, the bytes it holds, its bound."""
-        gone = [(rule, 0, 0) for rule in self._gone]
-        return gone + [
-            (q.rule, self._index.tagged_bytes(q.tag), q.bytes) for q in self.keeping.quotas.values()
-        ]
+        return [(q.rule, self._index.tagged_bytes(q.tag), q.bytes) for q in self.keeping.quotas.values()]
 
     def warn_once(self) -> None:
         """Once under these rules."""

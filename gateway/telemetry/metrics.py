@@ -58,6 +58,11 @@ class Metrics:
         """A gauge's value, or the total of a counter that is kept elsewhere (the store's)."""
         self._values[name, labels] = value
 
+    def drop(self, name: str) -> None:
+        """Takes all series of a gauge back: what has none any more is shown no more."""
+        for series in [series for series in self._values if series[0] == name]:
+            del self._values[series]
+
     def get(self, name: str, *labels: str) -> float:
         """The value now; 0 for what was never counted."""
         return self._values.get((name, labels), 0)

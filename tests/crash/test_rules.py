@@ -121,6 +121,17 @@ def test_new_rules_hold_for_what_was_cached_before(node: Gateway) -> None:
     assert outcomes(node, "hit", 480) == before + 20
 
 
+def test_a_quota_that_a_reload_takes_away_is_listed_no_more(node: Gateway) -> None:
+    def listed() -> list[str]:
+        return [quota["rule"] for quota in node.status()["cache"]["quotas"]]
+
+    wait_for("it is listed", lambda: listed() == ["data/bounded/**"])
+    node.rewrite(rules=[rule for rule in RULES if "quota" not in rule])
+    assert node.admin("/api/v1/reload", "POST")[0] == 200
+    wait_for("it is listed no more", lambda: listed() == [])
+    assert "gateway_quota_limit_bytes{" not in node.admin("/metrics")[1].decode()
+
+
 def test_a_quota_bounds_one_prefix_and_spares_the_others(node: Gateway) -> None:
     lake = Lake(node)
     others, bounded = lake.put("other", 40, 256 * KIB), lake.put("bounded", 400, 256 * KIB)

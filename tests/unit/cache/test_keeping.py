@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ import lmdb
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.cache.index import SEALED
+from gateway.cache.index import SEALED, Content, slot_key
+from gateway.cache.segment import PAGE
 from gateway.cache.store import Store
 from gateway.cache.sweeper import Sweeper
+from gateway.cache.tags import DEAD
 from gateway.errors import StoreFull
 from gateway.namespace.keeping import NO_RULES, UNSURE, Keeping
 from gateway.namespace.mounts import Mount, Mounts
@@ -21,6 +24,7 @@ from gateway.namespace.rules import Rule, Rules
 
 from .audit import audit, blocks_of, die, settle
 from .harness import MIB, disk_bytes, install, open_store, payload, put, read, ready, running
+from .harness import taken as disk_of
 
 MOUNTS = Mounts([Mount.parse("b", "o", "b")])
 SMALL: dict[str, Any] = {"capacity": 32 * MIB, "block_size": 64 << 10, "workers": 1}
@@ -49,6 +53,11 @@ async def fill(store: Store, names: Iterator[str] | list[str], size: int = BLOCK
 
 def here(store: Store, names: list[str]) -> list[str]:
     return [name for name in names if any(store.lookup(key(name), 0, 0)[1])]
+
+
+def dead_bytes(store: Store) -> int:
+    with store._index.env.begin() as txn:
+        return sum(store._changes.segment_sums(txn, DEAD).values())
 
 
 async def swept(store: Store) -> None:
@@ -173,8 +182,10 @@ async def test_a_large_block_makes_many_small_ones_go_and_one_larger_than_the_qu
         await fill(store, ["q/large"])
         assert here(store, [*named("q", 60), "q/large"]) == ["q/large"]
         store.apply(quota(BLOCK - 1))
+        before = dead_bytes(store)
         with pytest.raises(StoreFull, match="larger than the quota"):
             await fill(store, ["q/another"])
+        assert dead_bytes(store) > before + BLOCK  # it had been written when the index refused it
 
 
 async def test_a_cyclic_scan_over_twice_a_quota_keeps_a_stable_subset(tmp_path: Path) -> None:
@@ -310,7 +321,7 @@ async def test_new_rules_hold_for_what_was_there(tmp_path: Path) -> None:
         store.apply(NO_RULES)
         await swept(store)
         assert not store._upkeep._sweeper.due()
-        assert store.bounds.quotas() == [("b/q/**", 0, 0)]
+        assert store.bounds.quotas() == []
         with store._index.env.begin() as txn:
             assert txn.stat(store._index.tagged)["entries"] == 0
 
@@ -391,6 +402,72 @@ async def test_blocks_that_move_while_all_are_counted_are_counted(tmp_path: Path
         assert store.bounds.pinned_bytes() == len(here(store, names)) * BLOCK > 0
 
 
+async def test_rules_that_go_and_come_back_while_all_are_counted_are_counted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else what was cached in between would never be pinned."""
+    async with running(tmp_path, **SMALL) as store:
+        await fill(store, named("pin", 3))
+        store.apply(PINS)
+        await settle(store)
+        sweeper, loop = store._upkeep._sweeper, asyncio.get_running_loop()
+        look = sweeper._stale
+
+        async def go_and_come() -> None:
+            store.apply(NO_RULES)
+            await fill(store, ["pin/between"])
+            store.apply(PINS)
+
+        def stale(after: Any) -> Any:
+            found = look(after)
+            monkeypatch.setattr(sweeper, "_stale", look)
+            asyncio.run_coroutine_threadsafe(go_and_come(), loop).result()
+            return found
+
+        monkeypatch.setattr(sweeper, "_stale", stale)
+        await swept(store)
+        await swept(store)
+        assert store.bounds.pinned_bytes() == 4 * BLOCK
+
+
+async def test_counting_that_new_rules_ended_is_not_taken_for_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when they say the same."""
+    monkeypatch.setattr("gateway.cache.sweeper.ROWS_PER_STEP", 4)
+    async with running(tmp_path, **SMALL) as store:
+        await fill(store, named("pin", 20))
+        store.apply(PINS)
+        await settle(store)
+        sweeper, look = store._upkeep._sweeper, store._upkeep._sweeper._stale
+
+        def stale(after: Any) -> Any:
+            monkeypatch.setattr(sweeper, "_stale", look)
+            store._changes.keeping = rules(Rule("b/pin/**", pin=True))
+            return look(after)
+
+        monkeypatch.setattr(sweeper, "_stale", stale)
+        await swept(store)
+        await swept(store)
+        assert store.bounds.pinned_bytes() == 20 * BLOCK
+
+
+async def test_a_tag_on_nothing_does_not_hold_the_sweeper_up(tmp_path: Path) -> None:
+    async with running(tmp_path, **SMALL) as store:
+        store.apply(PINS)
+        await fill(store, named("pin", 1))
+        extent = next(iter(blocks_of(store).values()))._replace(slot=999)
+
+        def damage(txn: Any) -> None:
+            store._changes.tag(txn, extent, Content(1, 1, (UNSURE,), key("gone")))
+            txn.delete(slot_key(extent.segment, extent.slot), db=store._index.contents)
+
+        await store._writer.run(damage)
+        async with asyncio.timeout(20):
+            await swept(store)
+        assert store._index.tagged_bytes(UNSURE) == 0
+
+
 async def test_one_worker_of_a_node_sweeps(tmp_path: Path) -> None:
     async with running(tmp_path, **SMALL | {"workers": 2}) as store:
         second = Sweeper(store._index, store._changes, store._writer, store._upkeep._sweep_lock, lambda: None)
@@ -406,6 +483,39 @@ async def test_one_worker_of_a_node_sweeps(tmp_path: Path) -> None:
 
 
 # --- beside it
+
+
+async def test_an_eviction_that_is_taken_up_again_knows_what_is_dead(tmp_path: Path) -> None:
+    """Of a segment that goes because it is mostly dead all that lives is kept."""
+    async with running(tmp_path, **SMALL) as store:
+        await fill(store, named("k", 100))
+        await settle(store)
+        extents = sorted(extent for extent in blocks_of(store).values())
+        first = [extent for extent in extents if extent.segment == extents[0].segment]
+        for extent in first[:-1]:
+            await store._writer.run(store._changes.drop_at, (extent.segment, extent.slot))
+        begun = await store._writer.run(store._changes.begin_evict)
+        assert begun is not None
+        assert begun.mostly_dead
+        assert begun == await store._writer.run(store._changes.begin_evict)
+
+
+async def test_holes_are_counted_without_asking_the_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems know only later what a file takes; too little would let the cache grow beyond its capacity."""
+    monkeypatch.setattr("gateway.cache.segment.taken", lambda stat: 1)
+    async with running(tmp_path, **SMALL | {"block_size": MIB}) as store:
+        for number in range(20):
+            await put(store, key(f"k/{number}"), payload(number, MIB - 100_000))
+        await settle(store)
+        audit(store)
+        sealed = {s: row for s, row in store._index.segment_rows().items() if row.state == SEALED}
+        assert sealed
+        for segment, row in sealed.items():
+            took = row.bytes - store._segments.acc_bytes
+            path = store._segments.path(segment)
+            assert disk_of(path) <= took <= disk_of(path) + 3 * PAGE < path.stat().st_size
 
 
 async def test_a_seal_that_failed_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,26 @@ def test_a_dead_worker_leaves_its_counters_and_takes_its_gauges() -> None:
         }
 
 
+def test_a_gauge_that_is_dropped_is_shown_no_more() -> None:
+    node, worker = NodeMetrics(), Metrics()
+    for metrics in (node.own, worker):
+        metrics.set("quota_bytes", 5, "a/**")
+        metrics.set("quota_limit_bytes", 9, "a/**")
+    node.update(0, over_the_wire(worker))
+    for metrics in (node.own, worker):
+        metrics.drop("quota_bytes")
+        metrics.drop("egress_budget_dollars")  # which nobody has set
+    worker.set("quota_bytes", 3, "b/**")
+    node.update(0, over_the_wire(worker))
+    quotas = {
+        series: value for series, value in scrape(node).items() if series[0].startswith("gateway_quota")
+    }
+    assert quotas == {
+        ("gateway_quota_bytes", (("rule", "b/**"),)): 3,
+        ("gateway_quota_limit_bytes", (("rule", "a/**"),)): 9,
+    } | {series: 0 for series in quotas if series[0].endswith("_total")}
+
+
 Step = tuple[str, int, int]
 STEPS = st.lists(
     st.tuples(st.sampled_from(["count", "report", "die"]), st.integers(0, 2), st.integers(0, 50)), max_size=40
