@@ -64,9 +64,8 @@ class Child:
         self.cut = False  # requests were broken off, or we cannot know
         self.silent_ticks = 0
         self.first_message = first_message
-        self.standing: Mapping[
-            str, Any
-        ] = {}  # an order that processes to come are given, too, behind the first
+        # An order that processes to come are given, too, in their first message.
+        self.standing: Mapping[str, Any] = {}
         self._argv = argv
         self._gate = gate or asyncio.Lock()
         self._orders: dict[tuple[str, int], asyncio.Future[str | None]] = {}
@@ -116,9 +115,7 @@ class Child:
         self._process, self.pid = process, process.pid
         self._changed()
         self._channel = await Channel.over(ours)
-        self._channel.report(self.first_message)
-        if self.standing:
-            self._channel.report(self.standing)
+        self._channel.order({**self.first_message, **self.standing})
         if self._stopping.is_set():
             self.kill()
         return process
@@ -209,21 +206,26 @@ class Child:
         """What the worker says when it has done it: empty, or its objection; None when it ended before. Raises
         ControlError for a message that is too long."""
         order: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        if not self.tell(what, number, **more):
-            order.set_result("does not read what it is told" if self.alive else None)
-        else:
+        if self.tell(what, number, **more):
             self._orders = {(what, number): order}  # of earlier ones nobody wants to know any more
+        else:
+            order.set_result(None)
         return order
 
     def tell(self, what: str, number: int, **more: str) -> bool:
-        """An order that is not answered; False: nobody heard it."""
-        return self._channel is not None and self._channel.report({what: number, **more})
+        """An order that is not answered; False: there is no process."""
+        if self._channel is None:
+            return False
+        self._channel.order({what: number, **more})
+        return True
 
     def stand(self, order: Mapping[str, Any]) -> None:
-        """An order that holds until the next one, also for processes to come."""
+        """An order that holds until the next one, also for processes to come. The one that holds already is no news."""
+        if order == self.standing:
+            return
         self.standing = order
         if self._channel is not None:
-            self._channel.report(order)
+            self._channel.order(order)
 
     def replace(self) -> None:
         """At once, by a new process."""
@@ -240,7 +242,7 @@ class Child:
         self._stopping.set()
         if self.state == "ready" and self._channel is not None:
             self._become("draining")
-            self._channel.report({"drain": timeout_s})
+            self._channel.order({"drain": timeout_s})
         else:
             self._signal(signal.SIGTERM)
 

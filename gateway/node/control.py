@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 LINE_BYTES_MAX: Final = 4 << 20
-# A peer that does not read (stopped, or its loop is stuck) gets no further reports; the next one says it all.
+# Of reports: a peer that does not read (stopped, or its loop is stuck) gets no further ones; the next says it all.
 UNREAD_BYTES_MAX: Final = 1 << 20
 
 
@@ -49,6 +49,11 @@ class Channel:
             return False
         self._writer.write(encode(message))
         return True
+
+    def order(self, message: Mapping[str, Any]) -> None:
+        """Without waiting, and never dropped, so only for messages that are few: what is unread is bounded by the life
+        of the peer, which reads and speaks in one loop and is killed for its silence. Raises ControlError."""
+        self._writer.write(encode(message))
 
     async def receive(self) -> dict[str, Any] | None:
         """The next message; None once the peer is gone. Raises ControlError."""

@@ -123,7 +123,8 @@ async def _serve(fd: int, start: Start) -> int:
     slot: int = first["slot"]
     logging.setup(config.log.level, config.log.format, worker=slot)
     tasks = Tasks()
-    orders = Orders(channel)  # before the start, which may hang: the supervisor may go meanwhile
+    # Before the start, which may hang: the supervisor may go meanwhile.
+    orders = Orders(channel, first.get("budgets", {}))
     tasks.spawn(orders.listen(), "control")
     metrics = Metrics()
     request_log = _request_log(config, metrics)
@@ -153,14 +154,15 @@ def _request_log(config: Config, metrics: Metrics) -> RequestLog:
 
 
 class Orders:
-    """From the supervisor or a signal: to drain within so many seconds; and the steps of reloads, in order, until
-    there is an application to take them. Of these at most two wait: the supervisor waits for the answers."""
+    """From the supervisor or a signal: to drain within so many seconds; and the steps of reloads, until there is an
+    application to take them. Of these one waits, the newest: a step is given when the one before was answered, or is of
+    no interest any more."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, budgets: Mapping[str, str]) -> None:
         self._channel = channel
         self.drain: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.reloads: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.budgets: Mapping[str, str] = {}
+        self.budgets = budgets
         self.obey: Callable[[Mapping[str, str]], object] = lambda budgets: None
 
     async def listen(self) -> None:
@@ -172,6 +174,8 @@ class Orders:
                     self.budgets = message["budgets"]
                     self.obey(self.budgets)
                 elif not message.keys().isdisjoint(STEPS):
+                    if not self.reloads.empty():
+                        self.reloads.get_nowait()
                     self.reloads.put_nowait(message)
         except ControlError as error:
             log.error("control channel is damaged", error=str(error))

@@ -13,7 +13,7 @@ from gateway.node.children import SILENT_TICKS_MAX, START_TICKS_MAX, Child, desc
 from gateway.telemetry.exposition import NodeMetrics
 
 BEGIN = """
-import os, signal, socket, sys
+import json, os, signal, socket, sys
 channel = socket.socket(fileno=int(sys.argv[1]))
 channel.recv(100_000)
 """
@@ -25,11 +25,13 @@ UNTIL_TOLD = "channel.recv(1000)\n"
 class Slot:
     """One child, and a way to wait for what becomes of it."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, config: str = "") -> None:
         self.metrics = NodeMetrics()
         self.happened = asyncio.Event()
         self.tasks = Tasks()
-        self.child = Child(0, [sys.executable, "-c", program], {"slot": 0}, self.metrics, self.happened.set)
+        self.child = Child(
+            0, [sys.executable, "-c", program], {"config": config}, self.metrics, self.happened.set
+        )
         self.keeper = self.tasks.spawn(self.child.keep(), "keep")
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -71,20 +73,59 @@ async def test_a_worker_that_does_not_become_ready_is_killed_and_replaced() -> N
 
 ORDERED = """
 lines = channel.makefile("rb")
-said = [lines.readline() for _ in range(3)]
-if said != [b'{"slot":0}\\n', b'{"budgets":{"aws":"spent"}}\\n', b'{"budgets":{}}\\n']:
+said = [json.loads(lines.readline()) for _ in range(3)]
+if said != [{"config": "", "budgets": {"aws": "spent"}}, {"budgets": {}}, {"abort": 1}]:
     os.kill(os.getpid(), signal.SIGSTOP)
 """
+LATE = """
+lines = channel.makefile("rb")
+said = [sorted(json.loads(lines.readline())) for _ in range(4)]
+if said != [["config"], ["config", "prepare"], ["abort"], ["budgets"]]:
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+LARGE = "x" * (2 << 20)  # a config; more than may be unread before reports are dropped
 
 
-async def test_an_order_that_stands_is_given_to_a_worker_that_starts_behind_its_first_message() -> None:
-    slot = Slot(BEGIN.replace("channel.recv(100_000)", "") + ORDERED + READY + UNTIL_TOLD)
-    slot.child.stand({"budgets": {"aws": "spent"}})  # before there is a process
+async def reads(program: str, config: str = "") -> Slot:
+    return Slot(BEGIN.replace("channel.recv(100_000)", "") + program + READY + UNTIL_TOLD, config)
+
+
+async def started(slot: Slot) -> None:
     await slot.until(lambda: slot.child.pid != 0)
     while not slot.child.alive:  # noqa: ASYNC110
         await asyncio.sleep(0)
-    slot.child.stand({"budgets": {}})
+
+
+async def test_an_order_that_stands_is_in_the_first_message_of_a_worker_and_told_once() -> None:
+    slot = await reads(ORDERED)
+    slot.child.stand({"budgets": {"aws": "spent"}})  # before there is a process
+    await started(slot)
+    for order in ({"aws": "spent"}, {}, {}):
+        slot.child.stand({"budgets": order})
+    slot.child.tell("abort", 1)
     await slot.until(lambda: slot.child.state == "ready")
+    assert await slot.end() == ""
+
+
+async def test_orders_are_heard_by_a_worker_that_has_megabytes_of_them_to_read() -> None:
+    slot = await reads(LATE, LARGE)
+    await started(slot)
+    slot.child.order("prepare", 1, config=LARGE)
+    assert slot.child.tell("abort", 1)
+    slot.child.stand({"budgets": {"aws": "spent"}})
+    await slot.until(lambda: slot.child.state == "ready")
+    assert await slot.end() == ""
+
+
+async def test_a_worker_that_does_not_read_its_orders_is_killed_for_its_silence() -> None:
+    slot = Slot(BEGIN + READY + STOPPED)
+    await slot.until(lambda: slot.child.state == "ready")
+    first = slot.child.pid
+    orders = [slot.child.order("prepare", number, config=LARGE) for number in range(3)]
+    for _ in range(SILENT_TICKS_MAX):
+        slot.child.tick()
+    await slot.until(lambda: slot.child.state == "ready" and slot.child.pid != first)
+    assert await orders[-1] is None
     assert await slot.end() == ""
 
 

@@ -86,6 +86,19 @@ async def test_reports_to_a_peer_that_does_not_read_are_dropped(pair: tuple[Chan
     assert not sent[-1]
 
 
+async def test_orders_are_kept_for_a_peer_that_does_not_read_yet(
+    pair: tuple[Channel, socket.socket],
+) -> None:
+    channel, peer = pair
+    for number in range(40):
+        channel.order({"prepare": number, "config": "x" * 100_000})
+    assert not channel.report({"status": {}})
+    other = await Channel.over(peer.dup())
+    heard = [await other.receive() for _ in range(40)]
+    assert [message["prepare"] for message in heard if message] == [*range(40)]
+    other.close()
+
+
 async def test_sending_to_a_peer_that_is_gone_raises_nothing(pair: tuple[Channel, socket.socket]) -> None:
     channel, peer = pair
     peer.close()
