@@ -4,8 +4,8 @@ order to refuse. The workers' side is `origins/budgets.py`.
     workers' counters ─ every 250 ms ─▶ sum ─ every CHECK_S ─▶ ledger ─▶ gauges, log lines at 80 % and 100 %
                                                                  └─ over budget, `refuse` ─▶ order to all workers
 
-The order is repeated with every check while it stands, so a lost message costs half a second; a worker that starts
-gets it with its config. It ends with the month, or when the config says so.
+The order is given when it changes, and no message of that kind is dropped; a worker that starts gets the one that holds
+with its config. It ends with the month, or when the config says so.
 
 By how much a budget can be overrun: by what arrives within the second between a worker's counting and the order, by
 the reads that are open then (ranged GETs of a run, 8 MiB, of which a worker has `FETCHES_MAX`, 32, and as many that go
@@ -34,6 +34,7 @@ CHECK_S: Final = 0.5
 # What a killed node may forget. The file is a few hundred bytes, but each writing is an fsync.
 SAVE_S: Final = 2.0
 PERCENT_TOLD: Final = (100, 80)
+GAUGES: Final = ("egress_month_dollars", "egress_budget_dollars", "egress_budget_exceeded")
 
 
 class Bookkeeper:
@@ -52,17 +53,17 @@ class Bookkeeper:
         self._clock = clock
         self._origins: tuple[OriginConfig, ...] = ()
         self._ledger = ledger.load(path)
-        self._seen: dict[tuple[str, str], float] = {}  # (counter, origin) → the sum that is in the ledger
-        self._saved = ""
+        self._seen: dict[str, float] = {}  # origin → the sum of dollars that is in the ledger
+        self._saved = self._text()
         self._save_failed = False
         self.configure(origins)
 
     def configure(self, origins: Iterable[OriginConfig]) -> None:
-        """At the start and after a reload; the next check goes by it."""
-        for origin in self._origins:  # a gauge cannot be taken back
-            self._metrics.own.set("egress_budget_dollars", 0, origin.name)
-            self._metrics.own.set("egress_budget_exceeded", 0, origin.name)
-        self._origins = tuple(origin for origin in origins if origin.egress_price_per_gib or origin.budget)
+        """At the start and after a reload. What was spent until now is entered even if nothing has a price any more."""
+        self._enter()
+        for gauge in GAUGES:
+            self._metrics.own.drop(gauge)
+        self._origins = tuple(origin for origin in origins if origin.egress_price_per_gib)
         self.check()
 
     @property
@@ -72,9 +73,10 @@ class Bookkeeper:
 
     def check(self) -> None:
         """Brings ledger, gauges and `refused` up to now."""
+        if self._origins:
+            self._enter()
         now = self._clock()
         month = ledger.month_of(now)
-        self._enter(month)
         refused = {}
         for origin in self._origins:
             account = self._ledger.account(month, origin.name)
@@ -85,19 +87,14 @@ class Bookkeeper:
                 refused[origin.name] = sentence(origin, now)
         self.refused = refused
 
-    def _enter(self, month: str) -> None:
-        """How much the sums have grown goes to the ledger."""
-        priced = {origin.name for origin in self._origins}
-        for counter, field in (("origin_bytes", "bytes"), ("egress_dollars", "dollars")):
-            for labels, total in self._metrics.series(counter).items():
-                if labels[1:] not in ((), ("in",)):
-                    continue
-                name = labels[0]
-                grown = total - self._seen.get((counter, name), 0.0)
-                self._seen[counter, name] = total
-                if grown > 0 and name in priced:
-                    account = self._ledger.account(month, name)
-                    setattr(account, field, getattr(account, field) + grown)
+    def _enter(self) -> None:
+        """How much the sums have grown goes to the ledger. Those of origins without a price do not grow."""
+        month = ledger.month_of(self._clock())
+        for (name,), total in self._metrics.series("egress_dollars").items():
+            grown = total - self._seen.get(name, 0.0)
+            self._seen[name] = total
+            if grown > 0:
+                self._ledger.account(month, name).dollars += grown
 
     def _show(self, origin: OriginConfig, account: ledger.Account, over: bool) -> None:
         own = self._metrics.own
@@ -126,16 +123,15 @@ class Bookkeeper:
             )
 
     async def keep(self, tell: Callable[[dict[str, Any]], None]) -> None:
-        """Until cancelled. `tell` brings a message to every worker, also to those that start later."""
+        """Until cancelled. `tell` brings a message to every worker, also to those that start later; it is given the
+        one that holds again and again."""
         threads = Threads("ledger", 1)
-        due, told = time.monotonic() + SAVE_S, self.orders
+        due = time.monotonic() + SAVE_S
         try:
             while True:
                 await asyncio.sleep(CHECK_S)
                 self.check()
-                if self.refused or told != self.orders:
-                    told = self.orders
-                    tell(told)
+                tell(self.orders)
                 if time.monotonic() >= due:
                     due = time.monotonic() + SAVE_S
                     await threads.run(self._save, self._text())
@@ -144,6 +140,7 @@ class Bookkeeper:
 
     def close(self) -> None:
         """With the last that workers said."""
+        self._enter()
         self.check()
         self._save(self._text())
 
@@ -151,7 +148,7 @@ class Bookkeeper:
         return self._ledger.as_json(ledger.month_of(self._clock()))
 
     def _save(self, text: str) -> None:
-        if not self._origins or text == self._saved:
+        if text == self._saved:
             return
         try:
             ledger.save(self._path, text)

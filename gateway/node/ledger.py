@@ -1,7 +1,6 @@
 """What each origin's egress has cost, month by month (calendar months, UTC). Pure but for `load` and `save`.
 
-    <data_dir>/egress.json    {"version": 1, "months": {"2026-11": {"aws": {"bytes": …, "dollars": …, "told": …,
-                               "told_of": …}}}}
+    <data_dir>/egress.json    {"version": 1, "months": {"2026-11": {"aws": {"dollars": …, "told": …, "told_of": …}}}}
 
 Workers' counters begin at zero with each process; the supervisor's sum of them (`telemetry/exposition.py`) only grows
 while it lives. So what is added is how much that sum has grown, and a node that starts anew goes on with what the file
@@ -46,7 +45,6 @@ class Account:
     """Of one origin in one month. `told`: the highest percentage of a budget of `told_of` dollars whose reaching the
     log has told."""
 
-    bytes: float = 0.0
     dollars: float = 0.0
     told: float = 0.0
     told_of: float = 0.0
@@ -88,7 +86,8 @@ class Ledger:
 
 
 def _account(fields: Mapping[str, Any]) -> Account:
-    account = Account(**fields)
+    # `bytes` was kept once and read by nobody.
+    account = Account(**{name: value for name, value in fields.items() if name != "bytes"})
     for value in asdict(account).values():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0:
             raise Damaged("an amount that is none")

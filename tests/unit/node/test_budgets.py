@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.config.schema import OriginConfig
-from gateway.node import ledger
+from gateway.node import budgets, ledger
 from gateway.node.budgets import Bookkeeper
 from gateway.telemetry.exposition import NodeMetrics
 from gateway.telemetry.metrics import Metrics
@@ -72,7 +72,7 @@ def test_what_workers_fetch_is_spent_once(node: Node) -> None:
     assert node.spent() == pytest.approx(3)
     node.moves(1)
     assert node.spent() == pytest.approx(4)
-    assert node.books._ledger.account("2026-11", "aws").bytes == pytest.approx(4 / PRICE * GIB)
+    assert node.books._ledger.account("2026-11", "aws").dollars == pytest.approx(4)
 
 
 def test_a_worker_that_is_replaced_is_neither_lost_nor_counted_twice(node: Node) -> None:
@@ -144,10 +144,18 @@ def test_a_higher_budget_lifts_the_order_and_a_removed_one_takes_its_gauges(node
     assert node.metrics.own.get("egress_month_dollars", "aws") == pytest.approx(20)
     node.books.configure([aws(budget=15, budget_action="refuse")])
     assert list(node.books.refused) == ["aws"]
+    node.books.configure([aws(budget=0)])
+    assert node.books.refused == {}
+    assert gauges(node) == {"egress_month_dollars"}
     node.books.configure([])
     assert node.books.refused == {}
-    assert node.metrics.own.get("egress_budget_dollars", "aws") == 0
-    assert node.metrics.own.get("egress_budget_exceeded", "aws") == 0
+    assert gauges(node) == set()
+
+
+def gauges(node: Node) -> set[str]:
+    """What is shown, of whatever origin."""
+    merged = node.metrics.merged()
+    return {name for name in budgets.GAUGES if merged.series(name)}
 
 
 def told(node: Node) -> list[tuple[str, int]]:
@@ -199,7 +207,29 @@ def test_a_price_that_comes_later_does_not_charge_what_was_free(tmp_path: Path) 
     node.workers[0][1].reprice({"aws": PRICE})
     node.moves(1)
     assert node.spent() == pytest.approx(1)
-    assert node.books._ledger.account("2026-11", "aws").bytes == pytest.approx(1 / PRICE * GIB)
+    assert node.books._ledger.account("2026-11", "aws").dollars == pytest.approx(1)
+
+
+def test_a_price_that_is_taken_away_takes_nothing_that_was_spent(node: Node) -> None:
+    node.moves(3)  # and no check has seen it
+    node.books.configure([aws(egress_price_per_gib=0.0, budget=0)])
+    node.moves(1)  # said by a worker only after the reload
+    node.books.close()
+    node.start()
+    assert node.spent() == pytest.approx(4)
+
+
+def test_a_node_without_prices_does_not_add_up_its_counters_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(tmp_path, aws(egress_price_per_gib=0.0, budget=0))
+    asked: list[str] = []
+    monkeypatch.setattr(node.metrics, "series", lambda name: asked.append(name) or {})
+    node.books.check()
+    assert asked == []
+    node.books.configure([aws()])
+    node.books.check()
+    assert set(asked) == {"egress_dollars"}
 
 
 def test_a_disk_that_takes_no_ledger_is_told_once(node: Node) -> None:

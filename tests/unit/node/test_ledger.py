@@ -26,15 +26,23 @@ def test_months_are_the_calendars_in_utc() -> None:
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     books = Ledger()
-    books.account("2026-11", "aws").bytes = 3.0
     books.account("2026-11", "aws").dollars = 0.25
     books.account("2026-10", "gcs").told = 80
     path = tmp_path / ledger.FILE
     ledger.save(path, books.as_json("2026-11"))
     again = ledger.load(path)
-    assert again.account("2026-11", "aws") == Account(3.0, 0.25)
+    assert again.account("2026-11", "aws") == Account(0.25)
     assert again.account("2026-10", "gcs") == Account(told=80)
     assert [file.name for file in tmp_path.iterdir()] == [ledger.FILE]
+
+
+def test_a_file_of_when_bytes_were_kept_too_is_read(tmp_path: Path) -> None:
+    path = tmp_path / ledger.FILE
+    account = {"bytes": 3.0, "dollars": 0.25, "told": 80, "told_of": 7.0}
+    path.write_text(json.dumps({"version": 1, "months": {"2026-11": {"aws": account}}}))
+    with capture_logs() as said:
+        assert ledger.load(path).account("2026-11", "aws") == Account(0.25, 80, 7.0)
+    assert said == []
 
 
 def test_a_node_without_books_begins_at_zero(tmp_path: Path) -> None:
