@@ -62,8 +62,9 @@ def run(
     reread: Callable[[], Config] | None = None,
     worker_argv: Sequence[str] = WORKER,
 ) -> int:
-    """Serves until a signal. The exit status: 0 after a drain that cut nothing, else 1. `announce` gets lines for
-    who started the node; why it could not start is one line on stderr. `reread`: the config again, for a reload."""
+    """Serves until a signal. The exit status: 0 after a drain that cut nothing and for a node that was stopped before
+    it served, else 1. `announce` gets lines for who started the node; why it could not start is one line on stderr.
+    `reread`: the config again, for a reload."""
     logging.setup(config.log.level, config.log.format)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is being started is read already
     try:
@@ -109,6 +110,9 @@ def _run(
         code = asyncio.run(_serve(config, prepared, announce, reread, worker_argv))
     except _Stopped:  # no worker was started yet
         code = _stopped()
+    # The loop took its handlers along, and what it ends with, an fsync and a checksum of the index, takes a while.
+    for number in (*_SIGNALS, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     prepared.close()
     return code
 

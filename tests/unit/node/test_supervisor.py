@@ -208,6 +208,12 @@ def test_a_draining_node_is_not_ready_and_a_second_signal_ends_it_at_once(
     assert not any(map(alive, pids))
 
 
+def test_signals_while_the_cache_is_closed_leave_it_closed(start: Start) -> None:
+    node = start(arguments=("--signals-at-close",)).wait_ready()
+    assert node.child.terminate() == 0
+    assert json.loads((node.directory / "data/cache/state.json").read_text())["clean"] is True
+
+
 def test_a_worker_that_does_not_drain_in_time_is_killed(start: Start) -> None:
     node = start("stuck", "1s").wait_ready()
     assert node.child.terminate(15) == 1

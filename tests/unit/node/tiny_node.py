@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
+from gateway.cache.startup import Prepared
 from gateway.config import load
 from gateway.node import supervisor
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+close = Prepared.close
+
+
+def close_between_signals(prepared: Prepared) -> None:
+    for number in SIGNALS:
+        os.kill(os.getpid(), number)
+    close(prepared)
+
+
 if __name__ == "__main__":
+    if "--signals-at-close" in sys.argv:
+        Prepared.close = close_between_signals  # type: ignore[method-assign]
     environ = dict(os.environ)
     config = load.load(Path(sys.argv[1]), environ)
     argv = [sys.executable, "-m", "tests.unit.node.tiny_worker"]
