@@ -22,28 +22,19 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import ipaddress
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.config.schema import Address
+from gateway.config.schema import Address, is_loopback
 
 OPEN: Final = ("/health/live", "/health/ready")
 READING: Final = ("GET", "HEAD")
 
 
-def is_loopback(host: str) -> bool:
-    """By the address itself: `127.example.com` is not loopback."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
 class Guard:
     def __init__(self, listen: Address, token: str) -> None:
         self._token = token.encode()
-        self._loopback = is_loopback(listen.host)
+        self._loopback = listen.loopback
         self._host = listen.host.lower()
 
     def host_allowed(self, host: str | None) -> bool:
@@ -97,4 +88,4 @@ def presented(authorization: str) -> str:
     return ""
 
 
-__all__ = ["Guard", "host_name", "is_loopback", "of_another_site", "presented"]
+__all__ = ["Guard", "host_name", "of_another_site", "presented"]

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.config.mistakes import Mistake
-from gateway.config.schema import Config, OriginConfig
+from gateway.config.schema import Config, OriginConfig, is_loopback
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 NAME_TEXT: Final = (
@@ -166,14 +166,7 @@ def _installed(module: str) -> bool:
 
 def _in_the_clear(endpoint: str) -> bool:
     url = urlsplit(endpoint)
-    return url.scheme == "http" and not _loopback(url.hostname or "")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return url.scheme == "http" and not is_loopback(url.hostname or "")
 
 
 def _endpoint_mistake(origin: OriginConfig) -> str:

@@ -8,6 +8,7 @@ A dump (`model_dump`, `model_dump_json`) is for people: secrets are masked, size
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import socket
@@ -19,6 +20,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from gateway.config.units import Duration, MaybeDuration, MaybeSize, Rate, Secret, Size, parse_duration
 
 
+def is_loopback(host: str) -> bool:
+    """By the address itself: `127.example.com` is not loopback. `host`: as in a URL or without its brackets."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 class Address(NamedTuple):
     """Where to listen. An empty host means every interface."""
 
@@ -27,7 +36,7 @@ class Address(NamedTuple):
 
     @property
     def loopback(self) -> bool:
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        return is_loopback(self.host)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

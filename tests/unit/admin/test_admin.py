@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.admin import app as admin
-from gateway.admin.guard import Guard, host_name, is_loopback, presented
+from gateway.admin.guard import Guard, host_name, presented
 from gateway.config.changes import ReloadRefused
 from gateway.config.schema import Address
 from tests.processes import free_port
@@ -253,15 +253,6 @@ def test_the_guard_never_raises(host: str, authorization: str) -> None:
 )
 def test_host_name(host: str, name: str) -> None:
     assert host_name(host) == name
-
-
-@pytest.mark.parametrize(
-    ("host", "loopback"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("[::1]", True), ("localhost", True)]
-    + [(host, False) for host in ("", "0.0.0.0", "::", "10.0.0.1", "127.evil.example", "localhost.x")],
-)
-def test_is_loopback(host: str, loopback: bool) -> None:
-    assert is_loopback(host) is loopback
 
 
 def test_what_is_no_credential_is_empty() -> None:

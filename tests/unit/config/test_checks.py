@@ -77,6 +77,10 @@ BAD: Mapping[str, tuple[Change, str]] = {
     "port 0": (put("listen", s3="127.0.0.1:0"), "listen.s3: port 0 cannot be used"),
     "one port twice": (put("listen", s3=":9001"), "listen.admin: is the address of listen.s3"),
     "admin in the open": (put("listen", admin=":9001"), "listen.admin: :9001 can be reached from other machines"),
+    "admin at a name that only looks like loopback": (
+        put("listen", admin="127.example.com:9001"),
+        "listen.admin: 127.example.com:9001 can be reached from other machines",
+    ),
     "domain": (put("listen", domain="*.x"), "listen.domain: must be a host name"),
     "certificate alone": (put("listen", tls_cert="/x"), "listen.tls_key: is needed together with tls_cert"),
     "key alone": (put("listen", tls_key="/x"), "listen.tls_cert: is needed together with tls_key"),
