@@ -10,7 +10,8 @@ GET /                  the console
 GET /api/v1/mounts/explain?bucket=B&key=K   which mount and rule apply, and why (`namespace/explain.py`)
 POST /api/v1/reload    the config file is read again; {"reloaded": true, "changed": {…}}, or what kept it from being
                        taken over: 400 mistakes in the file, 409 it changes what only a start can (or there is no
-                       file), 503 a worker could not follow. In each case nothing has changed
+                       file), 503 a worker could not follow, or the file could not be read in time. In each case nothing
+                       has changed
 """
 
 from __future__ import annotations

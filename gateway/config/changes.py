@@ -22,7 +22,8 @@ Kind = Literal["mistakes", "conflict", "workers"]
 
 class ReloadRefused(Exception):
     """Nothing has changed. `kind`: the file has mistakes; it, or the node, does not allow a reload; a worker could not
-    follow. `mistakes`: (key path, sentence)."""
+    follow, or the file could not be read in time (`workers`, too: trying again later may do). `mistakes`: (key path,
+    sentence)."""
 
     def __init__(self, kind: Kind, reason: str, mistakes: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(reason)
