@@ -32,8 +32,8 @@ from gateway.objects.elsewhere import Elsewhere
 from gateway.objects.readahead import ReadAhead
 from gateway.objects.revalidate import Direct, Questions, Wanted
 from gateway.objects.straight import Straight
-from gateway.origins.base import Origin
-from gateway.origins.limits import require_budget
+from gateway.origins.base import Mirrored, Origin
+from gateway.origins.limits import require_budgets
 from gateway.telemetry.metrics import Metrics
 
 # Half a stripe: at 40 MB/s a connection brings it in 0.2 s, so eight of them make a cold 64 MiB object one step.
@@ -101,16 +101,22 @@ class Reads:
         if from_origin:
             self.metrics.add("read_bytes", from_origin, "origin")
 
-    def require_affordable(self, entry: Entry, source: Source, start: int, stop: int) -> None:
+    async def require_affordable(self, entry: Entry, source: Source, start: int, stop: int) -> None:
         """Before the head of an answer with these bytes goes out: an answer that would break off where the cache ends
-        is none. Raises BudgetSpent unless all of it is here or may be fetched."""
+        is none. Raises BudgetSpent unless all of it is here or may be fetched; with mirrors also what asking them
+        which one has it raises."""
+        origin, remote = source
+        mirror = origin if isinstance(origin, Mirrored) else None
         try:
-            require_budget(source.origin)
+            require_budgets([origin] if mirror is None else mirror.sources())
         except BudgetSpent:
             size, block = self.block_size, self.store.block
             blocks = range(start // size, (stop - 1) // size + 1) if start < stop else ()
-            if any(block(entry.version, number) is None for number in blocks):
+            if all(block(entry.version, number) is not None for number in blocks):
+                return
+            if mirror is None:
                 raise
+            require_budgets(await mirror.sources_of(remote, entry.etag))
 
     # --- what others ask of us
 

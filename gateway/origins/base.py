@@ -19,9 +19,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from gateway.errors import GatewayError, Unsupported
+from gateway.errors import GatewayError
 from gateway.model import (
     BucketEntry,
     Conditions,
@@ -58,10 +58,6 @@ class Capabilities:
 
     def forwards(self, call_name: str) -> bool:
         return self.forward or call_name in self.forwards_only
-
-
-# What moves is told of at least this often, so that a budget is not overrun by one huge body.
-COUNTED_BYTES: Final = 4 << 20
 
 
 class Observer(Protocol):
@@ -284,6 +280,12 @@ class Mirrored(Protocol):
         """What of a write's conditions is left for `home` to check, when all that the other places can say of them
         has been asked. Raises ConditionFailed, NotFound."""
 
+    def sources(self) -> Sequence[Origin]:
+        """All that data may be read from."""
+
+    async def sources_of(self, remote: Remote, etag: str) -> Sequence[Origin]:
+        """Those that a read of this version may ask for data. Raises what origins raise."""
+
 
 def null_versions(page: ListPage) -> VersionPage:
     """A listing of an origin without versions: every object as its one version "null", as S3 shows a bucket that never
@@ -302,9 +304,3 @@ def null_versions(page: ListPage) -> VersionPage:
         for entry in page.entries
     )
     return VersionPage(entries, page.common_prefixes, page.next_after, page.next_after and "null")
-
-
-def refuse_dates(conditions: Conditions) -> None:
-    """Of a write. Raises Unsupported."""
-    if conditions.if_modified_since is not None or conditions.if_unmodified_since is not None:
-        raise Unsupported("S3 has no write that depends on a date.")

@@ -24,7 +24,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeVar, runtime_checkable
@@ -344,10 +344,11 @@ class Limited(Protocol):
     def limits(self) -> Limits: ...
 
 
-def require_budget(origin: object) -> None:
-    """Before data of it is promised to anybody. Raises BudgetSpent."""
-    if isinstance(origin, Limited):
-        origin.limits.require_budget()
+def require_budgets(origins: Iterable[object]) -> None:
+    """Before data of them is promised to anybody. Raises BudgetSpent."""
+    for origin in origins:
+        if isinstance(origin, Limited):
+            origin.limits.require_budget()
 
 
 def pressure(origin: object) -> dict[str, object]:

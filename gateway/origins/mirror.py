@@ -111,6 +111,14 @@ class Mirror:
             raise NotFound("The specified key does not exist.")
         return conditions
 
+    def sources(self) -> Sequence[Origin]:
+        return [place.origin for place in self.places]
+
+    async def sources_of(self, remote: Remote, etag: str) -> Sequence[Origin]:
+        """A worker that does not know which place has the version asks those before it, too."""
+        place, meta = await self._find(remote)
+        return self.sources()[: self.places.index(place) + 1] if meta.etag == etag else self.sources()
+
     async def _find(self, remote: Remote) -> tuple[Place, ObjectMeta]:
         for place in self._search():
             meta = await _head(place, self._at(place, remote))

@@ -14,6 +14,7 @@ from gateway.frontend.request import Request
 from gateway.objects import copies
 from gateway.objects.context import Services
 from gateway.objects.copies import COPY_SIZE_MAX, Source
+from gateway.objects.owners import OWNER_HEADER, SOURCE_OWNER_HEADER
 from gateway.s3 import xml_write
 from gateway.s3.conditions import NONE, parse_copy_conditions
 from gateway.s3.errors import S3Error
@@ -24,11 +25,11 @@ from gateway.s3.ranges import parse_copy_range
 _ANY_SIZE = 1 << 63
 # How to copy, beside what to store.
 _HOW = (
+    OWNER_HEADER,
+    SOURCE_OWNER_HEADER,
     "x-amz-checksum-algorithm",
-    "x-amz-expected-bucket-owner",
     "x-amz-metadata-directive",
     "x-amz-request-payer",
-    "x-amz-source-expected-bucket-owner",
     "x-amz-tagging-directive",
 )
 _ABOUT_THE_SOURCE = "x-amz-copy-source-"

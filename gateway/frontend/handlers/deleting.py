@@ -37,6 +37,8 @@ async def delete_object(services: Services, request: Request) -> None:
     if any(name in request.headers for name in asked):
         await forward(services, request)
         return
+    if (owner := request.headers.get(OWNER_HEADER)) is not None:  # no mount with mirrors passes it on
+        await require_owner(services, [request.the_target], owner)
     version_id = request.address.get("versionId")
     headers = await deletes.delete_object(services, request.the_target, version_id)
     await answer_empty(request, 204, headers.items())

@@ -14,6 +14,7 @@ from gateway.objects.context import Services
 from gateway.objects.forwarding import Answer, Call, forwarded, require_forwarding
 from gateway.objects.mirrored import at_home, is_mirrored, located
 from gateway.origins.base import MakesBuckets, Origin, PutBody
+from gateway.s3.errors import S3Error
 from gateway.s3.payload import Payload, PayloadPlan
 from gateway.s3.xml_write import document
 
@@ -57,6 +58,7 @@ async def _one_place(services: Services, request: Request) -> Target:
     target = request.the_target
     if not target.key or not is_mirrored(services, target):
         return target
+    require_shown_version(request)
     found = await located(services, target)
     if not request.operation.mutates:
         return found
@@ -68,6 +70,16 @@ async def _one_place(services: Services, request: Request) -> Target:
             f"The object is still at the mirror {found.origin}. A copy onto itself brings it to {home.origin}."
         )
     return found
+
+
+def require_shown_version(request: Request) -> None:
+    """Of a mount with mirrors: it shows each object as its one version "null", whatever its places call it, so that
+    they are not asked for one. Raises NoSuchVersion for others."""
+    address = request.address
+    if address.get("versionId") not in (None, "null"):
+        raise S3Error("NoSuchVersion")
+    others = [(name, value) for name, value in address.query if name != "versionId"]
+    request.address = address._replace(query=others)
 
 
 async def _answered_here(services: Services, request: Request, origin: Origin) -> bool:

@@ -18,6 +18,7 @@ from gateway.frontend.handlers.patience import answer_patiently
 from gateway.frontend.request import Request
 from gateway.objects import uploads
 from gateway.objects.context import Services
+from gateway.objects.owners import OWNER_HEADER
 from gateway.s3 import xml_lists, xml_write
 from gateway.s3.address import Address
 from gateway.s3.checksums import HEADER_PREFIX
@@ -31,7 +32,7 @@ _PAGE_MAX = 1000
 _PART_NUMBER = re.compile(r"[0-9]{1,9}")
 # Of a create: how the parts will be checked. Of a complete: what the whole must be.
 _CREATE_HEADERS = ("x-amz-checksum-algorithm", "x-amz-checksum-type")
-_COMPLETE_HEADERS = ("x-amz-mp-object-size", "x-amz-request-payer", "x-amz-expected-bucket-owner")
+_COMPLETE_HEADERS = ("x-amz-mp-object-size", "x-amz-request-payer", OWNER_HEADER)
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-"
 
 

@@ -15,11 +15,12 @@ import time
 from typing import Final
 
 from gateway.errors import Changed, Unreachable
-from gateway.frontend.handlers.forwarding import forward
+from gateway.frontend.handlers.forwarding import forward, require_shown_version
 from gateway.frontend.request import Request
 from gateway.model import ObjectMeta
 from gateway.objects.context import Services
 from gateway.objects.mirrored import is_mirrored, located
+from gateway.objects.owners import OWNER_HEADER
 from gateway.objects.reading import Stream
 from gateway.objects.revalidate import Direct, Wanted, entry_of, meta_of_entry
 from gateway.origins.base import Origin
@@ -34,7 +35,7 @@ ATTEMPTS_MAX: Final = 4
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{1,19})-([0-9]{0,19})[ \t]*", re.IGNORECASE)
 _SUFFIX = re.compile(r"bytes=[ \t]*-[0-9]", re.IGNORECASE)
 # Headers that make a read mean something the cache does not know.
-_ORIGINS_OWN = frozenset({"x-amz-expected-bucket-owner", "x-amz-request-payer"})
+_ORIGINS_OWN = frozenset({OWNER_HEADER, "x-amz-request-payer"})
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-"
 _OVERRIDES = {
     "response-cache-control": "cache-control",
@@ -58,10 +59,12 @@ async def head_object(services: Services, request: Request) -> None:
 async def _read(services: Services, request: Request, *, body: bool) -> None:
     target = request.the_target
     version = request.address.get("versionId")
+    if version is not None and is_mirrored(services, target):
+        require_shown_version(request)
+        version = None
     part = request.address.get("partNumber")
-    if (version, part) != (None, None) or _is_origins_own(request):
-        if version not in (None, "null") and is_mirrored(services, target):
-            raise S3Error("NoSuchVersion")
+    own = (version, part) != (None, None) or _is_origins_own(request)
+    if own:
         target = request.target = await located(services, target)
     origin = services.origin(target)
     if not origin.capabilities.forward:
@@ -73,7 +76,7 @@ async def _read(services: Services, request: Request, *, body: bool) -> None:
         if part is not None:
             await _read_part(services, request, origin, part, body=body)
             return
-    elif version is not None or part is not None or _is_origins_own(request):
+    elif own:
         request.exchange.record.outcome = "bypass"
         await forward(services, request)
         return
@@ -122,7 +125,7 @@ async def _cached(services: Services, request: Request, origin: Origin, *, body:
         await exchange.respond(status, [*headers, ("Content-Length", str(stop - start))])
         return
     source = reads.source(target.cache_key)
-    reads.require_affordable(entry, source, start, stop)
+    await reads.require_affordable(entry, source, start, stop)
     stream = Stream(reads, entry, source, start, stop)
     exchange.record.outcome = stream.outcome
     reads.noted(entry, start, stop, rule.read_ahead)

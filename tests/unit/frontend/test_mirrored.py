@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import pytest
 
 from gateway.errors import OriginDenied
 from gateway.namespace.mounts import Mount
+from gateway.origins.base import Capabilities, ForwardRequest
 from gateway.origins.file import FileOrigin
 from gateway.origins.mirror import Mirror, Place
+from tests.unit.frontend.fake_s3 import FakeResponse, FakeS3
 from tests.unit.frontend.harness import Node, running
 from tests.unit.origins.dict_origin import DictOrigin, etag_of
 
@@ -99,6 +101,60 @@ async def test_what_cannot_be_answered_soundly_is_refused(
         refused = await node.call(method, path, query=query, headers=headers)
         assert refused.code == code, refused.sent
         assert await node.get("/data/k") == b"old bytes"
+
+
+class Cloud(DictOrigin):
+    """Speaks S3: keeps what is forwarded and answers with `response`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, {"b": {}}, Capabilities(forward=True, versions=True, conditional_writes=True))
+        self.s3 = FakeS3()
+
+    def forward(self, request: ForwardRequest) -> AbstractAsyncContextManager[Any]:
+        return self.s3.forward(request)
+
+
+@asynccontextmanager
+async def between_clouds(directory: Path) -> AsyncIterator[tuple[Node, Cloud, Cloud]]:
+    new, old = Cloud("new"), Cloud("old")
+    old.buckets_["b"] = {"k": b"old bytes"}
+    places: list[Any] = [Place(new, "b"), Place(old, "b")]  # type: ignore[arg-type]
+    mounts = (Mount("data", "mirror:data", "b", place="mirror:data~1"), Mount("out", "disk", "data"))
+    async with running(
+        directory,
+        mounts=mounts,
+        origins={"mirror:data": Mirror("mirror:data", places), "new": new, "old": old},
+    ) as node:
+        yield node, new, old
+
+
+async def test_a_delete_asks_whose_the_bucket_is(tmp_path: Path) -> None:
+    async with between_clouds(tmp_path) as (node, new, old):
+        owner = {"x-amz-expected-bucket-owner": "1234"}
+        new.s3.response = FakeResponse(403)
+        refused = await node.call("DELETE", "/data/k", headers=owner)
+        assert (refused.status, refused.code) == (403, "AccessDenied")
+        [asked] = new.s3.requests
+        assert (asked.method, asked.remote, dict(asked.headers)) == ("HEAD", ("b", ""), owner)
+        assert old.buckets_["b"] == {"k": b"old bytes"}
+        new.s3.response = FakeResponse(200)
+        assert (await node.call("DELETE", "/data/k", headers=owner)).status == 204
+        assert old.buckets_["b"] == {}
+
+
+async def test_its_version_null_is_the_object_whatever_its_place_calls_it(tmp_path: Path) -> None:
+    async with between_clouds(tmp_path) as (node, _, old):
+        old.s3.response = FakeResponse(206, {"content-length": "3"}, b"old")
+        assert await node.get("/data/k", query="versionId=null") == b"old bytes"
+        for query in ("partNumber=1&versionId=null", "tagging=&versionId=null"):
+            await node.call("GET", "/data/k", query=query)
+        assert [request.query for request in old.s3.requests] == ["partNumber=1", "tagging="]
+        for target in ("/out/k", "/data/copy"):
+            copied = await node.call("PUT", target, headers={"x-amz-copy-source": "/data/k?versionId=null"})
+            assert (copied.status, copied.code) == (200, "")
+        assert [await node.get(path) for path in ("/out/k", "/data/copy")] == [b"old bytes"] * 2
+        assert (await node.call("DELETE", "/data/k", query="versionId=null")).status == 204
+        assert await node.get("/data/k") is None
 
 
 async def test_what_common_clients_ask_of_a_place_without_tags_is_answered(tmp_path: Path) -> None:
