@@ -15,12 +15,12 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
 from gateway.cache.changes import Changes
-from gateway.cache.entry import Entry, encode_entry
+from gateway.cache.entry import Entry, Extent, encode_entry
 from gateway.cache.record import (
     META_SIZE_MAX,
     encode_header,
@@ -28,7 +28,7 @@ from gateway.cache.record import (
     payload_at,
     record_end,
 )
-from gateway.cache.segment import PAGE, Segment, Segments
+from gateway.cache.segment import PAGE, WRITTEN, Segment, Segments, taken_by
 from gateway.cache.writer import IndexWriter
 from gateway.errors import StoreFull
 
@@ -48,32 +48,31 @@ class DiskFull(StoreFull):
 class _Open:
     """The active segment, or one that is full while fills in it still run."""
 
-    __slots__ = ("fills", "full", "segment", "slot", "tail")
+    __slots__ = ("_unit", "fills", "full", "holes", "reached", "segment", "slot", "tail")
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self.tail = 0
+        # Nothing was written from here on; a write that failed may have been beyond the tail.
+        self.reached = 0
+        self.holes = 0  # bytes before the tail that take no disk
+        self._unit = max(PAGE, os.fstatvfs(segment.fd).f_bsize)
         self.slot = 0
         self.fills = 0
         self.full = False
 
+    def skipped(self, start: int, end: int) -> int:
+        """Of bytes that a record leaves out, those in whole blocks of the file system: the rest is written with what
+        is beside it."""
+        first = -(-max(start, self.reached) // self._unit)
+        return max(0, end // self._unit - first) * self._unit
 
-class Place:
-    """Space for one record. Ends with exactly one `finish`."""
 
-    __slots__ = ("ended", "lead", "length", "offset", "owner", "slot")
+class Place(NamedTuple):
+    """A record that was written. Ends with exactly one `finish`."""
 
-    def __init__(self, owner: _Open, offset: int, lead: int, length: int, slot: int) -> None:
-        self.owner = owner
-        self.offset = offset  # of the payload
-        self.lead = lead
-        self.length = length
-        self.slot = slot
-        self.ended = False
-
-    @property
-    def segment(self) -> Segment:
-        return self.owner.segment
+    owner: _Open
+    extent: Extent
 
 
 def write_all(fd: int, parts: Sequence[bytes | bytearray | memoryview], offset: int) -> None:
@@ -148,18 +147,23 @@ class Appender:
                 segment=opened.segment.id,
             )
             at = payload_at(opened.tail, len(meta), length)
+            end = record_end(opened.tail, len(meta), length)
             gap = at - opened.tail - len(header)
+            hole = opened.skipped(at - gap, at) if gap >= PAGE else 0
+            opened.reached = max(opened.reached, end)
             if gap < PAGE:
                 write_all(opened.segment.fd, (header, bytes(gap), *parts), opened.tail)
             else:
                 write_all(opened.segment.fd, (header,), opened.tail)
                 write_all(opened.segment.fd, parts, at)
-            place = Place(opened, at, at - opened.tail, length, opened.slot)
-            opened.tail = record_end(opened.tail, len(meta), length)
+            extent = Extent(opened.segment.id, at, length, crc, opened.slot, at - opened.tail)
+            opened.segment.access[opened.slot] = WRITTEN
+            opened.holes += hole
+            opened.tail = end
             opened.slot += 1
             with self._ends:
                 opened.fills += 1
-        return place
+        return Place(opened, extent)
 
     def _fits(self, opened: _Open, meta_length: int, length: int) -> bool:
         end = record_end(opened.tail, meta_length, length)
@@ -189,9 +193,6 @@ class Appender:
         """The fill has ended and, if it was good, is in the index. Without this its segment is never
         sealed."""
         with self._ends:
-            if place.ended:
-                return
-            place.ended = True
             place.owner.fills -= 1
             sealable = place.owner.full and not place.owner.fills
         if sealable:
@@ -214,7 +215,8 @@ class Appender:
         for segment, opened in list(self._unsealed.items()):
             try:
                 os.ftruncate(opened.segment.fd, opened.tail)
-                self._writer.call(self._changes.seal, segment, opened.segment.taken() + self._acc_bytes)
+                size = taken_by(opened.tail, opened.holes) + self._acc_bytes
+                self._writer.call(self._changes.seal, segment, size)
             except (StoreFull, OSError) as error:
                 log.warning("cache segment not sealed yet", segment=f"{segment:016x}", error=str(error))
                 return

@@ -23,6 +23,7 @@ from gateway.cache.index import (
     UNSCANNED,
     Content,
     SegmentRow,
+    add_number,
     decode_content,
     decode_segment,
     encode_segment,
@@ -33,6 +34,7 @@ from gateway.cache.index import (
 )
 from gateway.cache.record import Header
 from gateway.cache.tags import DEAD, PINS, TagChanges, dead_sum, pins_sum
+from gateway.errors import StoreFull
 from gateway.namespace.keeping import PIN, UNSURE
 
 
@@ -44,13 +46,19 @@ class Changes(TagChanges):
         invalidation came; a newer version stays, and the block then serves only readers of its own
         version. Raises StoreFull."""
         index = self.index
-        self._require_room(txn)
         key, name = index_key(entry.key), block_key(entry.version, block)
-        tags = self.tags_for(txn, entry.key)
-        if tags:
-            tags = self.make_way(txn, tags, extent.length)
-        if (value := txn.get(name, None, index.blocks)) is not None:
-            self._replaced(txn, value, entry.version, block)
+        try:
+            self._require_room(txn)
+            tags = self.tags_for(txn, entry.key)
+            if tags:
+                tags = self.make_way(txn, tags, extent.length)
+        except StoreFull:
+            self.wasted(txn, extent)
+            raise
+        value = txn.get(name, None, index.blocks)
+        old = None if value is None else decode_extent(value, entry.version, block)
+        if old is not None:  # two fills of one block: the later one stays
+            self.let_go(txn, old)
         txn.put(name, encode_extent(extent, entry.version, block), db=index.blocks)
         self.tag(txn, extent, Content(entry.version, block, tags, key))
         if txn.get(key, None, index.objects) is None and entry.asked_ns > read_number(
@@ -59,14 +67,6 @@ class Changes(TagChanges):
             entry.queued = 0
             txn.put(key, encode_entry(entry), db=index.objects)
         return extent
-
-    def _replaced(self, txn: Any, value: bytes, version: int, block: int) -> None:
-        """Two fills of one block: the later one stays."""
-        old = decode_extent(value, version, block)
-        content = None if old is None else self.content(txn, old.segment, old.slot)
-        if old is not None and content is not None:
-            self.untag(txn, (old.segment, old.slot), content.tags)
-            self.let_go(txn, old)
 
     def content(self, txn: Any, segment: int, slot: int) -> Content | None:
         value = txn.get(slot_key(segment, slot), None, self.index.contents)
@@ -79,11 +79,9 @@ class Changes(TagChanges):
         if value is None or decode_extent(value, version, block) not in (extent, None):
             return
         txn.delete(block_key(version, block), db=index.blocks)
-        content = self.content(txn, extent.segment, extent.slot)
+        content = self.let_go(txn, extent)
         if content is None:
             return
-        self.untag(txn, (extent.segment, extent.slot), content.tags)
-        self.let_go(txn, extent)
         entry = self._stored(txn, content.key)
         if entry is not None and entry.version == version and not self._has_block(txn, version):
             self._put_recent(txn, content.key, entry, entry)
@@ -124,15 +122,22 @@ class Changes(TagChanges):
             txn.delete(pins_sum(segment), db=index.meta)
         else:
             txn.put(segment_key(segment), encode_segment(row), db=index.segments)
+            self._bound_dead(txn, segment, row.bytes)
         after = row or SegmentRow(SEALED, 0, 0)
         total = read_number(txn, index.meta, b"bytes") + after.bytes - before.bytes
         write_number(txn, index.meta, b"bytes", total)
         if (change := (after.state == ACTIVE) - (before.state == ACTIVE)) != 0:
             write_number(txn, index.meta, b"active", read_number(txn, index.meta, b"active") + change)
 
-    def last_record_end(self, txn: Any, segment: int) -> int:
-        """Where the indexed part of a segment ends: what a dead worker left beyond it was never findable."""
-        index, end = self.index, 0
+    def _bound_dead(self, txn: Any, segment: int, size: int) -> None:
+        dead = read_number(txn, self.index.meta, dead_sum(segment))
+        if dead > size:
+            add_number(txn, self.index.meta, dead_sum(segment), size - dead)
+
+    def cut(self, txn: Any, segment: int) -> int:
+        """Where the indexed part of a segment ends: what a dead worker left beyond it nobody finds. It is not counted
+        as dead any more, because it will be cut off."""
+        index, end, live = self.index, 0, 0
         with txn.cursor(index.contents) as cursor:
             found = cursor.set_range(slot_key(segment, 0))
             while found and cursor.key()[:8] == segment_key(segment):
@@ -141,7 +146,9 @@ class Changes(TagChanges):
                 extent = None if value is None else decode_extent(value, version, block)
                 if extent is not None and extent.segment == segment:
                     end = max(end, extent.offset + extent.length)
+                    live += extent.taken
                 found = cursor.next()
+        self._bound_dead(txn, segment, max(0, end - live))
         return end
 
     # --- eviction, in steps that any worker can resume
@@ -155,10 +162,11 @@ class Changes(TagChanges):
             for key, value in cursor.iternext():
                 row = decode_segment(value)
                 segment = int.from_bytes(key, "big")
+                one = Victim(segment, row.bytes, dead.get(segment, 0), pins.get(segment, 0))
                 if row.state == EVICTING:
-                    return Victim(segment, row.bytes)
+                    return one
                 if row.state in (SEALED, UNSCANNED) and (dead or pins or not found):
-                    found.append(Victim(segment, row.bytes, dead.get(segment, 0), pins.get(segment, 0)))
+                    found.append(one)
         if empty:
             found = [one for one in found if one.dead and not self.rows_of(txn, one.segment, 0, 1)]
         chosen = victim(found)

@@ -27,7 +27,6 @@ _BLOCK_KEY = struct.Struct(">QI")
 EXTENT_SIZE = _EXTENT.size
 LEAD_UNIT: Final = 64
 block_key = _BLOCK_KEY.pack
-split_block_key = _BLOCK_KEY.unpack
 
 # LMDB's limit is 511. Longer keys become 447 bytes of prefix and 64 of digest, a length no other key has.
 _KEY_MAX: Final = 480

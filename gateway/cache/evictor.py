@@ -29,7 +29,7 @@ from gateway.cache.eviction import Candidate, Victim, keep
 from gateway.cache.index import Content, Index
 from gateway.cache.layout import FileLock
 from gateway.cache.record import Header, decode_header, decode_meta
-from gateway.cache.segment import PAGE, WRITTEN, Segment, Segments
+from gateway.cache.segment import PAGE, Segment, Segments
 from gateway.cache.writer import IndexWriter
 from gateway.errors import StoreFull
 from gateway.namespace.keeping import PIN
@@ -46,7 +46,6 @@ _LOCK_POLL_S: Final = 0.01
 class _Kept:
     candidate: Candidate
     place: Place
-    extent: Extent
 
 
 def read_record(opened: Segment, extent: Extent) -> tuple[Header, bytes] | None:
@@ -157,7 +156,8 @@ class Evictor:
     def _keep(self, opened: Segment, victim: Victim) -> None:
         """A disk that takes no more bytes loses what was to be kept, pins included: room is what it needs."""
         kept: list[_Kept] = []
-        for candidate in keep(self._candidates(opened), opened.taken(), everything=victim.mostly_dead):
+        size = victim.bytes - self._segments.acc_bytes
+        for candidate in keep(self._candidates(opened), size, everything=victim.mostly_dead):
             try:
                 found = self._append_again(opened, candidate)
             except (NoRoom, StoreFull, OSError):
@@ -212,9 +212,7 @@ class Evictor:
         if entry is None or entry.version != candidate.version:
             return None
         place = self._appender.append(entry, candidate.block, (payload,), old.crc, again=True)
-        place.segment.access[place.slot] = WRITTEN
-        extent = Extent(place.segment.id, place.offset, old.length, old.crc, place.slot, place.lead)
-        return _Kept(candidate, place, extent)
+        return _Kept(candidate, place)
 
     def _move(self, kept: list[_Kept]) -> None:
         if not kept:
@@ -223,8 +221,8 @@ class Evictor:
             moved = self._writer.call(
                 self._changes.move_all,
                 [
-                    (k.candidate.extent, k.extent, k.candidate.version, k.candidate.block, k.candidate.key)
-                    for k in kept
+                    (c.extent, place.extent, c.version, c.block, c.key)
+                    for c, place in ((k.candidate, k.place) for k in kept)
                 ],
             )
             self._counters.kept_bytes += moved

@@ -25,7 +25,7 @@ from gateway.cache.entry import Entry, Extent
 from gateway.cache.evictor import Evictor
 from gateway.cache.index import Index
 from gateway.cache.layout import FileLock
-from gateway.cache.segment import WRITTEN, Segments
+from gateway.cache.segment import Segments
 from gateway.cache.writer import IndexWriter
 from gateway.errors import StoreFull
 
@@ -95,23 +95,21 @@ class Filler:
         return outcome
 
     async def _put_block(self, entry: Entry, block: int, parts: Sequence[Bytes]) -> Extent:
-        place, crc = await self._with_room(self._append, entry, block, parts)
+        place: Place = await self._with_room(self._append, entry, block, parts)
         try:
-            extent = Extent(place.segment.id, place.offset, place.length, crc, place.slot, place.lead)
-            place.segment.access[place.slot] = WRITTEN
-            await self.writer.run(self.changes.commit, entry, block, extent)
+            await self.writer.run(self.changes.commit, entry, block, place.extent)
         finally:
             self.appender.finish(place)
         self.counters.committed_blocks += 1
-        self.counters.committed_bytes += extent.length
-        return extent
+        self.counters.committed_bytes += place.extent.length
+        return place.extent
 
-    def _append(self, entry: Entry, block: int, parts: Sequence[Bytes]) -> tuple[Place, int]:
+    def _append(self, entry: Entry, block: int, parts: Sequence[Bytes]) -> Place:
         """In a thread: check and write in one hop, the parts as they came, never joined."""
         crc = 0
         for part in parts:
             crc = crc32c(part, crc)
-        return self.appender.append(entry, block, parts, crc), crc
+        return self.appender.append(entry, block, parts, crc)
 
     @property
     def refusing(self) -> bool:

@@ -1,15 +1,20 @@
 """The index: one LMDB environment that all workers of a node share. This file opens it and reads it;
 `changes.py` has what a write transaction does, `writer.py` the only thread that begins one.
 
-    objects   key (≤ 511 bytes, `entry.index_key`)          → entry
-    blocks    version u64 BE, block u32 BE                  → extent
-    contents  segment u64 BE, slot u16 BE                   → version u64, block u32, tags (u8 count, u64 each),
-                                                              index key: what eviction deletes
-    tagged    tag u64 BE, segment u64 BE, slot u16 BE       → version u64, block u32, length u32: the blocks that carry
-                                                              a tag (`tags.py`), oldest first
-    segments  segment u64 BE                                → state u8, worker u8, bytes u64 (reserved or, sealed, real)
-    recent    sequence u64 BE                               → index key: entries that may have no block, oldest first
-    meta      name                                          → u64
+    objects   key (≤ 511 bytes, `entry.index_key`)
+                  → entry
+    blocks    version u64 BE, block u32 BE
+                  → extent
+    contents  segment u64 BE, slot u16 BE: what eviction deletes
+                  → version u64, block u32, tags (u8 count, u64 each), index key
+    tagged    tag u64 BE, segment u64 BE, slot u16 BE: the blocks that carry a tag (`tags.py`), oldest first
+                  → version u64, block u32, length u32
+    segments  segment u64 BE
+                  → state u8, worker u8, bytes u64 (reserved or, sealed, real)
+    recent    sequence u64 BE: entries that may have no block, oldest first
+                  → index key
+    meta      name
+                  → u64
 
 It is derived data: never synced, dropped when it fails a check and rebuilt from the segments (`rebuild.py`).
 A read transaction costs half a microsecond and lives for one call without an await, so it never pins old

@@ -4,6 +4,7 @@
 <directory>/workers.lock       shared by every worker: a node does not start over another's workers
 <directory>/slot-<n>.lock      held by worker n
 <directory>/evict.lock         held by the worker that evicts
+<directory>/sweep.lock         held by the worker that sweeps (`sweeper.py`)
 <directory>/state.json         what the last start or the last clean stop left (`startup.py`)
 <directory>/shared             `shared.py`
 <directory>/segments/          `<id:016x>.seg`, `<id:016x>.acc`

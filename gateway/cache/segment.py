@@ -42,6 +42,12 @@ def taken(file: os.stat_result) -> int:
     return min(file.st_size, file.st_blocks * 512 + PAGE)
 
 
+def taken_by(end: int, holes: int) -> int:
+    """The same of a file of which `holes` bytes before its `end` were never written, at most: asked too early, a file
+    system that is late with its maps would say less. Of the last page all is taken."""
+    return min(end, end - holes + 2 * PAGE)
+
+
 def slots_of(segment_bytes: int) -> int:
     return max(1024, min(_SLOTS_MAX, segment_bytes // _BYTES_PER_SLOT))
 

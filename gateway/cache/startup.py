@@ -97,7 +97,7 @@ def _seal(segment: int, segments: Segments, changes: Changes, writer: IndexWrite
     if opened is None:
         writer.call(changes.put_segment, segment, SegmentRow(EVICTING, 0, 0))
         return
-    end = writer.call(changes.last_record_end, segment)
+    end = writer.call(changes.cut, segment)
     os.ftruncate(opened.fd, min(end, os.fstat(opened.fd).st_size))
     writer.call(changes.seal, segment, opened.taken() + segments.acc_bytes)
     segments.forget(segment)

@@ -1,8 +1,8 @@
 """Brings what is cached already in line with the rules, beside everything else: the one worker of a node that holds
 a lock does in each step what is due.
 
-    counting   after the rules changed or the index was rebuilt, every block is given its tags (`tags.py`)
     bounds     a quota that was lowered, pins that have less room than before: brought down in small steps
+    counting   after the rules changed or the index was rebuilt, every block is given its tags (`tags.py`)
     times      blocks whose `ttl` is over are dropped. Reads never wait for this: they look at the entry themselves
     pins       blocks of versions that are not current any more lose theirs
     space      segments in which nothing is left are removed, without waiting until somebody needs the room
@@ -79,8 +79,9 @@ class Sweeper:
         self._held = True  # until this worker ends: what has been looked at is known here
         keeping = self._changes.keeping
         try:
-            self._count(keeping)
+            # First: counting would drop all that a lowered quota is over it in one change.
             self._bound(keeping)
+            self._count(keeping)
             self._look(keeping)
             self._release_pins(keeping)
             if self._anything_empty():
@@ -92,21 +93,23 @@ class Sweeper:
 
     def _count(self, keeping: Keeping) -> None:
         number = self._index.number
+        told = number(b"told")  # before the policy: whatever is told from here on is noticed in the end
         policy = number(b"policy")
         if policy != keeping.fingerprint:
             return  # a reload is under way
         if number(b"counted") == policy and not self._index.tagged_bytes(UNSURE):
             return
-        if number(b"counted") != policy:
-            self._count_all(keeping)
+        if number(b"counted") != policy and not self._count_all(keeping):
+            return
         while places := self._tagged(UNSURE, (0, 0), ROWS_PER_STEP):
             self._writer.call(self._changes.retag_all, places, keeping)
-            if self._changes.keeping is not keeping or self._pause():
+            if self._changes.keeping is not keeping or number(b"told") != told or self._pause():
                 return
-        if self._writer.call(self._changes.set_counted, policy):
+        if self._writer.call(self._changes.set_counted, policy, told):
             log.info("cache counted by the rules")
 
-    def _count_all(self, keeping: Keeping) -> None:
+    def _count_all(self, keeping: Keeping) -> bool:
+        """False when other rules came before the end."""
         after: Place | None = (0, 0)
         while after is not None and self._changes.keeping is keeping:
             after, stale = self._stale(after)
@@ -114,6 +117,7 @@ class Sweeper:
                 self._writer.call(self._changes.retag_all, stale, keeping)
             if self._pause():
                 raise StoreFull("the cache is closed")
+        return self._changes.keeping is keeping
 
     def _stale(self, after: Place) -> tuple[Place | None, list[Place]]:
         """Where to go on, and of the rows looked at those whose tags are not what they should be."""

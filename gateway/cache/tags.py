@@ -13,7 +13,8 @@ segments are evicted first (`eviction.py`).
 
 When the rules change, or the index was rebuilt, what is cached is tagged anew in the background (`sweeper.py`); a quota
 holds from when that has ended. `policy` is the fingerprint of the rules that the index was last told of, `counted` that
-of the rules by which every block is tagged. A worker that has other rules than `policy` (in the midst of a reload) tags
+of the rules by which every block is tagged, `told` how often `policy` changed: one that went and came back is counted
+anew. A worker that has other rules than `policy` (in the midst of a reload) tags
 what it commits as UNSURE, and the sweeper looks at it again. Where no rule pins or has a quota, all of this is one look
 at `policy` per commit.
 """
@@ -160,8 +161,20 @@ class TagChanges(EntryChanges):
         if tag == PIN:
             add_number(txn, self.index.meta, pins_sum(segment), change)
 
-    def let_go(self, txn: Any, extent: Extent) -> None:
-        """A block's bytes will not be found any more; its segment will be evicted the sooner."""
+    def let_go(self, txn: Any, extent: Extent) -> Content | None:
+        """A block's bytes will not be found any more: its slot's row and tags go. What the row said; None when it had
+        gone."""
+        place = extent.segment, extent.slot
+        value = txn.pop(slot_key(*place), self.index.contents)
+        if value is None:
+            return None
+        content = decode_content(value)
+        self.untag(txn, place, content.tags)
+        self.wasted(txn, extent)
+        return content
+
+    def wasted(self, txn: Any, extent: Extent) -> None:
+        """Bytes on disk that no reader can find; their segment will be evicted the sooner."""
         add_number(txn, self.index.meta, dead_sum(extent.segment), extent.taken)
 
     def drop_at(self, txn: Any, place: Place) -> int:
@@ -171,8 +184,6 @@ class TagChanges(EntryChanges):
             return 0
         content, extent = found
         txn.delete(block_key(content.version, content.block), db=self.index.blocks)
-        txn.delete(slot_key(*place), db=self.index.contents)
-        self.untag(txn, place, content.tags)
         self.let_go(txn, extent)
         self._drop_blockless(txn, content.version, content.key)
         return extent.length
@@ -254,6 +265,7 @@ class TagChanges(EntryChanges):
         if read_number(txn, self.index.meta, b"policy") != fingerprint:
             write_number(txn, self.index.meta, b"policy", fingerprint)
             write_number(txn, self.index.meta, b"counted", UNSURE)
+            self._next(txn, b"told")
 
     def retag_all(self, txn: Any, places: list[Place], keeping: Keeping) -> None:
         """Gives blocks the tags that `keeping` wants for them, unless other rules came meanwhile. Where a quota is
@@ -261,6 +273,7 @@ class TagChanges(EntryChanges):
         if self.keeping is not keeping or read_number(txn, self.index.meta, b"policy") != keeping.fingerprint:
             return
         for place in places:
+            self.untag(txn, place, (UNSURE,))  # of a damaged row, too, which would be looked at for ever
             found = self.live(txn, place)
             if found is None:
                 continue
@@ -275,10 +288,12 @@ class TagChanges(EntryChanges):
             else:
                 self._retag(txn, content._replace(tags=()), extent, fitting)
 
-    def set_counted(self, txn: Any, fingerprint: int) -> bool:
-        """Every block has been looked at under these rules. False: not, or something has to be looked at again."""
+    def set_counted(self, txn: Any, fingerprint: int, told: int) -> bool:
+        """Every block has been looked at under these rules, of which the index was `told`. False: others came in
+        between, or something has to be looked at again."""
         meta = self.index.meta
-        if read_number(txn, meta, b"policy") != fingerprint or self.tagged(txn, UNSURE):
+        now = read_number(txn, meta, b"policy"), read_number(txn, meta, b"told")
+        if now != (fingerprint, told) or self.tagged(txn, UNSURE):
             return False
         write_number(txn, meta, b"counted", fingerprint)
         return True

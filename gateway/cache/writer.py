@@ -1,9 +1,9 @@
 """The only thread of a process that writes to the index.
 
 Callers hand over a change (a function of the transaction); the thread drains what has queued up into one
-transaction, so a busy worker pays one commit for many blocks. A change that raises a GatewayError has written
-nothing and fails alone; any LMDB error (map full, disk full) aborts the batch, which is then tried again one
-change at a time, so that one that cannot fit does not take the others with it.
+transaction, so a busy worker pays one commit for many blocks. A change that raises a GatewayError fails
+alone, and what it wrote before stays; any LMDB error (map full, disk full) aborts the batch, which is then
+tried again one change at a time, so that one that cannot fit does not take the others with it.
 
 Bound: `QUEUE_MAX` changes wait, beyond that new ones raise StoreFull, except those that must not be refused
 (invalidations), whose number is bounded by the connections that wait for them.

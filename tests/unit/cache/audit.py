@@ -16,6 +16,7 @@ from gateway.cache.index import (
     SEALED,
     UNSCANNED,
     decode_content,
+    decode_segment,
     decode_tagged,
     segment_key,
     slot_key,
@@ -23,7 +24,7 @@ from gateway.cache.index import (
     tag_sum,
 )
 from gateway.cache.store import Store
-from gateway.cache.tags import PINS_SHARE, pins_sum
+from gateway.cache.tags import DEAD, PINS_SHARE, pins_sum
 from gateway.errors import StoreFull
 from gateway.namespace.keeping import PIN
 
@@ -34,13 +35,17 @@ _BLOCK = struct.Struct(">QI")
 
 def blocks_of(store: Store) -> dict[tuple[int, int], Extent]:
     """Every committed block, (version, block) → extent; a row that does not decode is an error."""
+    with store._index.env.begin() as txn:
+        return _blocks(store, txn)
+
+
+def _blocks(store: Store, txn: Any) -> dict[tuple[int, int], Extent]:
     found = {}
-    with store._index.env.begin(store._index.blocks) as txn:
-        for name, value in txn.cursor().iternext():
-            version, block = _BLOCK.unpack(name)
-            extent = decode_extent(value, version, block)
-            assert extent is not None, "a block's row does not decode"
-            found[version, block] = extent
+    for name, value in txn.cursor(store._index.blocks).iternext():
+        version, block = _BLOCK.unpack(name)
+        extent = decode_extent(value, version, block)
+        assert extent is not None, "a block's row does not decode"
+        found[version, block] = extent
     return found
 
 
@@ -69,18 +74,26 @@ async def settle(store: Store) -> None:
 def audit(store: Store) -> None:
     """At a quiet moment (`settle`): tables and files agree with each other, and all of it fits the capacity."""
     index = store._index
-    rows = index.segment_rows()
-    assert index.number(b"bytes") == sum(row.bytes for row in rows.values())
-    assert index.number(b"active") == sum(row.state == ACTIVE for row in rows.values())
-    blocks = blocks_of(store)
-    with index.env.begin() as txn:
+    with index.env.begin() as txn:  # one: a sweep or an eviction may begin at any time
+        rows = {
+            int.from_bytes(key, "big"): decode_segment(value)
+            for key, value in txn.cursor(index.segments).iternext()
+        }
+        meta = {name: int.from_bytes(value, "little") for name, value in txn.cursor(index.meta).iternext()}
+        blocks = _blocks(store, txn)
         for (version, block), extent in blocks.items():
             content = txn.get(slot_key(extent.segment, extent.slot), None, index.contents)
             assert content is not None, "eviction would not find this block"
             assert decode_content(content)[:2] == (version, block)
             assert extent.segment in rows, "a block in a segment that nobody accounts for"
         _audit_entries(store, txn, {version for version, _ in blocks})
-    _audit_tags(store, blocks)
+        _audit_tags(store, txn, blocks, meta)
+    assert meta.get(b"bytes", 0) == sum(row.bytes for row in rows.values())
+    assert meta.get(b"active", 0) == sum(row.state == ACTIVE for row in rows.values())
+    for name, count in meta.items():
+        if name.startswith(DEAD):
+            segment = int.from_bytes(name[len(DEAD) :], "big")
+            assert 0 < count <= rows[segment].bytes, (segment, count, rows[segment])
     for segment, row in rows.items():
         if row.state in (SEALED, UNSCANNED):
             path = store._segments.path(segment)
@@ -88,34 +101,29 @@ def audit(store: Store) -> None:
     assert disk_bytes(store.directory) <= store.capacity
 
 
-def _audit_tags(store: Store, blocks: dict[tuple[int, int], Extent]) -> None:
+def _audit_tags(
+    store: Store, txn: Any, blocks: dict[tuple[int, int], Extent], meta: dict[bytes, int]
+) -> None:
     """Sums are those of the rows, rows those of live blocks, and no bound is passed."""
     index, changes = store._index, store._changes
     carried: Counter[int] = Counter()
     pins: Counter[int] = Counter()
     rows = 0
-    with index.env.begin() as txn:
-        for (version, block), extent in blocks.items():
-            content = decode_content(txn.get(slot_key(extent.segment, extent.slot), None, index.contents))
-            for tag in content.tags:
-                value = txn.get(tag_key(tag, extent.segment, extent.slot), None, index.tagged)
-                assert value is not None, "a block that its tag does not know"
-                assert decode_tagged(value) == (version, block, extent.length)
-                carried[tag] += extent.length
-                pins[extent.segment] += extent.length if tag == PIN else 0
-                rows += 1
-        assert txn.stat(index.tagged)["entries"] == rows, "a tag on what is not there"
-        sums = {name: value for name, value in txn.cursor(index.meta).iternext() if len(name) == 11}
-        sums |= {name: value for name, value in txn.cursor(index.meta).iternext() if len(name) == 12}
-    said = {name: int.from_bytes(value, "little") for name, value in sums.items()}
-    dead = {name: count for name, count in said.items() if name.startswith(b"dead")}
-    assert {n: c for n, c in said.items() if n not in dead} == {
+    for (version, block), extent in blocks.items():
+        content = decode_content(txn.get(slot_key(extent.segment, extent.slot), None, index.contents))
+        for tag in content.tags:
+            value = txn.get(tag_key(tag, extent.segment, extent.slot), None, index.tagged)
+            assert value is not None, "a block that its tag does not know"
+            assert decode_tagged(value) == (version, block, extent.length)
+            carried[tag] += extent.length
+            pins[extent.segment] += extent.length if tag == PIN else 0
+            rows += 1
+    assert txn.stat(index.tagged)["entries"] == rows, "a tag on what is not there"
+    said = {n: c for n, c in meta.items() if len(n) in (len(tag_sum(0)), len(pins_sum(0))) and n[:4] != DEAD}
+    assert said == {
         **{tag_sum(tag): count for tag, count in carried.items() if count},
         **{pins_sum(segment): count for segment, count in pins.items() if count},
     }
-    segments = index.segment_rows()
-    for name, count in dead.items():
-        assert count <= segments[int.from_bytes(name[4:], "big")].bytes
     for tag, quota in changes.keeping.quotas.items():
         assert carried[tag] <= quota.bytes
     assert carried[PIN] <= PINS_SHARE * store.capacity

@@ -12,6 +12,7 @@ import pytest
 from awscrt.checksums import crc32c
 
 from gateway.cache.index import UNSCANNED
+from gateway.cache.tags import DEAD
 from gateway.errors import StoreFull
 
 from .audit import audit, die
@@ -165,7 +166,7 @@ async def test_a_record_that_was_cut_short_is_not_found_after_a_kill(tmp_path: P
     store = open_store(tmp_path)
     entry = await put(store, KEY, b"whole")
     place = store._filler.appender.append(entry, 1, (b"torn!",), crc32c(b"torn!"))
-    os.ftruncate(place.segment.fd, place.offset + 4)
+    os.ftruncate(place.owner.segment.fd, place.extent.offset + 4)
     await die(store)
     prepared._lock.close()
     shutil.rmtree(tmp_path / "index")
@@ -188,6 +189,25 @@ async def test_a_killed_workers_slot_is_taken_over_and_its_segment_sealed(tmp_pa
         await one.close()
         prepared.close()
     assert other is None
+
+
+async def test_what_is_cut_off_after_a_kill_does_not_count_as_dead(tmp_path: Path) -> None:
+    """Or else the segment would go first, as if half of it were."""
+    prepared = ready(tmp_path)
+    store = open_store(tmp_path)
+    await put(store, KEY, payload(1, MIB // 2))
+    for number, key in enumerate(names(2)):
+        await put(store, key, payload(number))
+        extent = store.lookup(key, 0, 0)[1][0]
+        assert extent is not None
+        await store._writer.run(store._changes.drop_at, (extent.segment, extent.slot))
+    await die(store)
+    prepared._lock.close()
+    async with running(tmp_path) as store:
+        audit(store)
+        with store._index.env.begin() as txn:
+            assert sum(store._changes.segment_sums(txn, DEAD).values()) < MIB // 8
+        assert await read(store, KEY) == payload(1, MIB // 2)
 
 
 def test_the_layout_of_lmdbs_meta_page_is_the_one_that_is_read() -> None:

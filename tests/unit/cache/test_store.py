@@ -261,11 +261,10 @@ async def test_a_fill_that_outlives_its_segments_turn_is_still_committed(tmp_pat
     async with running(tmp_path) as store:
         entry = await install(store, KEY, size=MIB)
         filler = store._filler
-        place, crc = filler._append(entry, 0, (payload(9),))
+        place = filler._append(entry, 0, (payload(9),))
         for i in range(150):  # the whole cache is replaced meanwhile
             await put(store, b"o\0b/%d" % i, payload(i))
-        extent = Extent(place.segment.id, place.offset, place.length, crc, place.slot, place.lead)
-        await store._writer.run(store._changes.commit, entry, 0, extent)
+        await store._writer.run(store._changes.commit, entry, 0, place.extent)
         filler.appender.finish(place)
         assert await read(store, KEY) == payload(9)
 
