@@ -28,6 +28,7 @@ from gateway.cache.entry import Entry, Extent
 from gateway.cache.store import Store
 from gateway.errors import Changed, GatewayError, NotFound, StoreFull, UnknownPlace, Unreachable
 from gateway.model import ObjectMeta, Remote
+from gateway.namespace.mounts import split_cache_key
 from gateway.origins.base import Origin, Reading
 
 FETCHES_MAX: Final = 32
@@ -45,14 +46,13 @@ class Source(NamedTuple):
 
 
 def source_of(key: bytes, origins: Mapping[str, Origin]) -> Source:
-    """Where the object of a cache key lives: the inverse of `namespace.mounts.cache_key_of`. `origins`: by place,
-    so whatever is reloaded meanwhile, what is found holds the key's data. Raises UnknownPlace."""
-    place, _, rest = key.decode().partition("\0")
-    bucket, _, remote_key = rest.partition("/")
+    """Where the object of a cache key lives. `origins`: by place, so whatever is reloaded meanwhile, what is found
+    holds the key's data. Raises UnknownPlace."""
+    place, remote = split_cache_key(key)
     origin = origins.get(place)
     if origin is None:
         raise UnknownPlace("The cache key names an unknown origin.")
-    return Source(origin, Remote(bucket, remote_key))
+    return Source(origin, remote)
 
 
 class BlockFill:

@@ -21,9 +21,11 @@ from typing import Any, Final
 from gateway.access.policy import Access
 from gateway.config.schema import Config, IdentityConfig, MountConfig, RuleConfig
 from gateway.config.units import format_size
+from gateway.errors import NoSuchBucket, NotFound
+from gateway.model import Remote
 from gateway.namespace.globs import compile_path_glob
 from gateway.namespace.mirrors import MirrorPlace
-from gateway.namespace.mounts import EVERY_BUCKET, Mount
+from gateway.namespace.mounts import EVERY_BUCKET, Mount, Mounts, Target
 
 # Some 20 µs each: asked on the supervisor's loop, they must not hold up its answers to health checks.
 IDENTITIES_MAX: Final = 500
@@ -32,57 +34,49 @@ _DEFAULT: Final = RuleConfig(match="**")
 
 def explain(config: Config, bucket: str, key: str) -> dict[str, Any]:
     """`key` "" asks about the bucket itself."""
-    tried = _candidates(config, bucket)
-    winner = _winner(tried, key)
-    mount = tried[winner] if winner is not None else None
+    by_mount = {Mount.parse(one.path, one.origin, one.remote, one.read_only): one for one in config.mounts}
+    mounts = Mounts(by_mount)
+    tried = _candidates(mounts, bucket)
+    target = _resolved(mounts, bucket, key)
+    winner = None if target is None else target.mount
     return {
         "bucket": bucket,
         "key": key,
         "mounts": [
-            _mount(one, why, wins=one is mount) for one, why in zip(tried, _why(tried, key), strict=True)
+            _mount(by_mount[one], why, wins=one is winner)
+            for one, why in zip(tried, _why(tried, winner, key), strict=True)
         ],
-        "place": None if mount is None else _place(config, mount, bucket, key),
-        "mirrors": [] if mount is None else [_mirror(config, mount, text, key) for text in mount.mirror],
-        **_rules(config, bucket, key, mount),
-        "readers": _able(config.identities, "s3:GetObject", bucket, key),
-        "writers": _able(config.identities, "s3:PutObject", bucket, key),
+        "place": None if target is None else _at(config, target.origin, target.remote),
+        "mirrors": [] if winner is None else _mirrors(config, winner, by_mount[winner], key),
+        **_rules(config, bucket, key, read_only=winner is not None and winner.read_only),
+        **_able(config.identities, bucket, key),
     }
 
 
 # --- mounts
 
 
-def _candidates(config: Config, bucket: str) -> list[MountConfig]:
+def _candidates(mounts: Mounts, bucket: str) -> list[Mount]:
     """Those of the bucket, the longest prefix first, then the one of every bucket."""
-    own = [mount for mount in config.mounts if _parsed(mount).bucket == bucket]
-    own.sort(key=lambda mount: -len(_parsed(mount).prefix))
-    return own + [mount for mount in config.mounts if mount.path == EVERY_BUCKET]
+    own = [mount for mount in mounts.of_bucket(bucket) if mount is not mounts.every]
+    return own + ([mounts.every] if mounts.every is not None else [])
 
 
-def _parsed(mount: MountConfig) -> Mount:
-    return Mount.parse(mount.path, mount.origin, mount.remote, mount.read_only)
+def _resolved(mounts: Mounts, bucket: str, key: str) -> Target | None:
+    try:
+        return mounts.resolve(bucket, key)
+    except (NoSuchBucket, NotFound):
+        return None
 
 
-def _winner(tried: Sequence[MountConfig], key: str) -> int | None:
-    """As `Mounts.resolve` decides, which this explains."""
-    own = [mount for mount in tried if mount.path != EVERY_BUCKET]
-    if not own:
-        return 0 if tried else None
-    for number, mount in enumerate(own):
-        if key.startswith(_parsed(mount).prefix):
-            return number
-    return None if key else len(own) - 1
-
-
-def _why(tried: Sequence[MountConfig], key: str) -> Iterator[str]:
-    winner = _winner(tried, key)
-    for number, mount in enumerate(tried):
-        prefix = _parsed(mount).prefix
-        if mount.path == EVERY_BUCKET:
-            yield "no mount names this bucket" if number == winner else "the bucket has mounts of its own"
-        elif number == winner:
-            yield _why_it_wins(prefix, key)
-        elif not key.startswith(prefix):
+def _why(tried: Sequence[Mount], winner: Mount | None, key: str) -> Iterator[str]:
+    for mount in tried:
+        if mount.bucket == EVERY_BUCKET:
+            yield "no mount names this bucket" if mount is winner else "the bucket has mounts of its own"
+        elif mount is winner:
+            yield _why_it_wins(mount.prefix, key)
+        elif not key.startswith(mount.prefix):
+            prefix = mount.prefix
             yield f"the key does not begin with {prefix}" if key else f"holds only what is under {prefix}"
         else:
             yield "a longer prefix is tried before it"
@@ -99,27 +93,24 @@ def _mount(mount: MountConfig, why: str, *, wins: bool) -> dict[str, Any]:
     return {**shown, "wins": wins, "why": why}
 
 
-def _place(config: Config, mount: MountConfig, bucket: str, key: str) -> dict[str, str]:
-    parsed = _parsed(mount)
-    remote = parsed.to_remote(key) if key else ""
-    return _at(config, mount.origin, parsed.remote_bucket_of(bucket), remote)
+def _mirrors(config: Config, mount: Mount, written: MountConfig, key: str) -> list[dict[str, str]]:
+    places = map(MirrorPlace.parse, written.mirror)
+    rest = key.removeprefix(mount.prefix)
+    return [
+        _at(config, place.origin, Remote(place.bucket, place.prefix + rest if key else ""))
+        for place in places
+    ]
 
 
-def _mirror(config: Config, mount: MountConfig, text: str, key: str) -> dict[str, str]:
-    place = MirrorPlace.parse(text)
-    remote = place.prefix + key[len(_parsed(mount).prefix) :] if key else ""
-    return _at(config, place.origin, place.bucket, remote)
-
-
-def _at(config: Config, origin: str, bucket: str, key: str) -> dict[str, str]:
+def _at(config: Config, origin: str, remote: Remote) -> dict[str, str]:
     kind = next((entry.type for entry in config.origins if entry.name == origin), "")
-    return {"origin": origin, "type": kind, "bucket": bucket, "key": key}
+    return {"origin": origin, "type": kind, "bucket": remote.bucket, "key": remote.key}
 
 
 # --- rules
 
 
-def _rules(config: Config, bucket: str, key: str, mount: MountConfig | None) -> dict[str, Any]:
+def _rules(config: Config, bucket: str, key: str, *, read_only: bool) -> dict[str, Any]:
     matching = [rule for rule in config.rules if compile_path_glob(rule.match).match(f"{bucket}/{key}")]
     applying = matching[0] if matching else _DEFAULT
     tried = [
@@ -127,7 +118,7 @@ def _rules(config: Config, bucket: str, key: str, mount: MountConfig | None) -> 
         for number, rule in enumerate(config.rules, 1)
     ]
     default = _rule(0, _DEFAULT, matches=True, applies=applying is _DEFAULT)
-    return {"rules": [*tried, default], "effective": _effective(config, applying, mount)}
+    return {"rules": [*tried, default], "effective": {**_effective(config, applying), "read_only": read_only}}
 
 
 def _rule(number: int, rule: RuleConfig, *, matches: bool, applies: bool) -> dict[str, Any]:
@@ -138,24 +129,28 @@ def _rule(number: int, rule: RuleConfig, *, matches: bool, applies: bool) -> dic
     return {"number": number, "match": rule.match, "matches": matches, "applies": applies, "why": why}
 
 
-def _effective(config: Config, rule: RuleConfig, mount: MountConfig | None) -> dict[str, Any]:
+def _effective(config: Config, rule: RuleConfig) -> dict[str, Any]:
     values = rule.model_dump()
     kept = {
         name: values[name] for name in ("consistency", "cache", "ttl", "pin", "quota", "read_ahead", "write")
     }
     if rule.read_ahead is None:
         kept["read_ahead"] = format_size(config.cache.stripe_blocks * config.cache.block_size)
-    return {**kept, "read_only": mount is not None and mount.read_only}
+    return kept
 
 
 # --- identities
 
 
-def _able(identities: Sequence[IdentityConfig], action: str, bucket: str, key: str) -> list[str] | None:
+def _able(identities: Sequence[IdentityConfig], bucket: str, key: str) -> dict[str, list[str] | None]:
     if len(identities) > IDENTITIES_MAX:
-        return None
+        return {"readers": None, "writers": None}
     access = Access.of(identities)
-    return [one.name for one in identities if access.allowed(one.access_key, action, bucket, key)]
+    actions = {"readers": "s3:GetObject", "writers": "s3:PutObject"}
+    return {
+        who: [one.name for one in identities if access.allowed(one.access_key, action, bucket, key)]
+        for who, action in actions.items()
+    }
 
 
 __all__ = ["explain"]

@@ -18,8 +18,7 @@ import json
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from gateway.model import Remote
-from gateway.namespace.mounts import Mounts
+from gateway.namespace.mounts import Mounts, split_cache_key
 from gateway.namespace.rules import IMMUTABLE, Rules
 
 PIN: Final = 1
@@ -82,9 +81,7 @@ class Keeping:
         return kept
 
     def _find(self, key: bytes) -> Kept:
-        place, _, rest = key.decode("utf-8", "surrogateescape").partition("\0")
-        bucket, _, remote_key = rest.partition("/")
-        names = self._mounts.showing(place, Remote(bucket, remote_key))
+        names = self._mounts.showing(*split_cache_key(key))
         found = [self._rules.match(*name) for name in names]
         tags = {self._tags[id(rule)] for rule in found if rule.quota is not None}
         if any(rule.pin for rule in found):

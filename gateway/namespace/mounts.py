@@ -62,11 +62,6 @@ class Mount:
     def remote_path(self) -> str:
         return f"{self.remote_bucket}/{self.remote_prefix}".rstrip("/")
 
-    @property
-    def renames(self) -> bool:
-        """Whether keys differ between the two sides, so that listings must be translated."""
-        return self.prefix != self.remote_prefix
-
     def remote_bucket_of(self, bucket: str) -> str:
         return bucket if self.bucket == EVERY_BUCKET else self.remote_bucket
 
@@ -99,6 +94,13 @@ class Target(NamedTuple):
 def cache_key_of(place: str, remote: Remote) -> bytes:
     """NUL cannot occur in a place, nor `/` in a bucket's name: the parts cannot run into each other."""
     return f"{place}\0{remote.bucket}/{remote.key}".encode()
+
+
+def split_cache_key(key: bytes) -> tuple[str, Remote]:
+    """The inverse: place and remote. A key that the index has cut short need not end with a whole character."""
+    place, _, rest = key.decode("utf-8", "surrogateescape").partition("\0")
+    bucket, _, remote_key = rest.partition("/")
+    return place, Remote(bucket, remote_key)
 
 
 class Mounts:

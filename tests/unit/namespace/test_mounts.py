@@ -103,4 +103,3 @@ def test_keys_translate_there_and_back(prefix: str, remote_prefix: str, rest: st
     key = mount.prefix + rest
     assert mount.to_remote(key) == mount.remote_prefix + rest
     assert mount.to_virtual(mount.to_remote(key)) == key
-    assert mount.renames is (prefix != remote_prefix)
