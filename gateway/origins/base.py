@@ -19,9 +19,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Unsupported
 from gateway.model import (
     BucketEntry,
     Conditions,
@@ -58,6 +58,10 @@ class Capabilities:
 
     def forwards(self, call_name: str) -> bool:
         return self.forward or call_name in self.forwards_only
+
+
+# What moves is told of at least this often, so that a budget is not overrun by one huge body.
+COUNTED_BYTES: Final = 4 << 20
 
 
 class Observer(Protocol):
@@ -304,3 +308,9 @@ def null_versions(page: ListPage) -> VersionPage:
         for entry in page.entries
     )
     return VersionPage(entries, page.common_prefixes, page.next_after, page.next_after and "null")
+
+
+def refuse_dates(conditions: Conditions) -> None:
+    """Of a write. Raises Unsupported."""
+    if conditions.if_modified_since is not None or conditions.if_unmodified_since is not None:
+        raise Unsupported("S3 has no write that depends on a date.")

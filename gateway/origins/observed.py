@@ -35,6 +35,7 @@ from gateway.model import (
     WriteResult,
 )
 from gateway.origins.base import (
+    COUNTED_BYTES,
     ForwardRequest,
     ForwardResponse,
     MakesBuckets,
@@ -46,8 +47,6 @@ from gateway.origins.base import (
 from gateway.origins.limits import Limits
 
 T = TypeVar("T")
-# What comes is counted at least this often, so that a budget is not overrun by one huge body.
-COUNTED_BYTES: Final = 4 << 20
 
 _STATUS: Final[tuple[tuple[type[GatewayError], str], ...]] = (
     (NotFound, "404"),
