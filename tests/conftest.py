@@ -11,6 +11,7 @@ import pytest
 
 from tests import stores, targets
 from tests.targets import Target
+from tests.whole import lacking
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,7 +53,7 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.S3Server
 @pytest.fixture(scope="session")
 def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.S3Server]:
     if not stores.venv_program("localstack", "python").exists():
-        pytest.skip("no LocalStack: `make test` installs it into .venvs/localstack")
+        lacking("no LocalStack: `make test` installs it into .venvs/localstack")
     server = stores.LocalStack(tmp_path_factory.mktemp("localstack"))
     yield server
     server.stop()
@@ -61,7 +62,7 @@ def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.S3Se
 @pytest.fixture(scope="session")
 def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Azurite]:
     if stores.azurite() is None:
-        pytest.skip("no Azurite: `make test` installs it into .venvs/azurite")
+        lacking("no Azurite: `make test` installs it into .venvs/azurite")
     server = stores.Azurite(tmp_path_factory.mktemp("azurite"))
     yield server
     server.stop()

@@ -6,10 +6,9 @@ import os
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.stores import venv_program
 from tests.targets import Target
+from tests.whole import lacking
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -17,7 +16,7 @@ SCRIPTS = Path(__file__).parent / "scripts"
 def program(venv: str, name: str) -> Path:
     path = venv_program(venv, name)
     if not path.exists():
-        pytest.skip(f"no {name} in .venvs/{venv}: `make test` installs it")
+        lacking(f"no {name} in .venvs/{venv}: `make test` installs it")
     return path
 
 

@@ -16,6 +16,7 @@ from botocore.config import Config
 from tests import stores
 from tests.gateway_process import command_line
 from tests.processes import Child, wait_for
+from tests.whole import lacking
 
 
 def start(directory: Path, *arguments: str, shards: int = 0) -> Child:
@@ -73,7 +74,7 @@ def test_it_shows_a_warm_epoch_without_the_far_store_and_leaves_nothing(director
 @pytest.mark.parametrize("origin", ["s3", "gcs", "azure"])
 def test_each_cloud_shows_the_same(origin: str, directory: Path) -> None:
     if origin == "azure" and stores.azurite() is None:
-        pytest.skip("no Azurite: `make test` installs it into .venvs/azurite")
+        lacking("no Azurite: `make test` installs it into .venvs/azurite")
     demo = start(directory, "--origin", origin, shards=1)
     status = demo.process.wait(90)
     text = demo.output()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import ssl
 import subprocess
 import sys
@@ -19,8 +18,9 @@ from gateway.errors import Unreachable
 from gateway.model import Remote
 from gateway.origins.factory import make_origin
 from tests.origins.hostile import Hell, answer
+from tests.whole import needs_openssl
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate")
+pytestmark = needs_openssl
 HERE = Remote("bucket", "key")
 ASK = """
 import asyncio, sys

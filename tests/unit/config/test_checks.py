@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from gateway.config.checks import check, notes
 from gateway.config.schema import Config, OriginConfig
 from gateway.origins.s3_flavours import FLAVOURS
 from tests.unit.config.sample import SECRET, mistakes, tables
+from tests.whole import needs_openssl
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -405,7 +405,7 @@ def certificate(directory: Path, name: str) -> dict[str, str]:
     return {"tls_cert": str(cert), "tls_key": str(key)}
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate")
+@needs_openssl
 def test_a_certificate_must_be_readable_and_fit_its_key(tmp_path: Path) -> None:
     one, other = certificate(tmp_path, "one"), certificate(tmp_path, "other")
     raw = tables()

@@ -131,7 +131,6 @@ def test_when_keys_to_come_may_belong_before_these(keys: list[str], expected: bo
 
 
 def test_the_signature_is_the_sdks() -> None:
-    pytest.importorskip("azure.storage.blob")
     from azure.core.pipeline import PipelineContext, PipelineRequest
     from azure.core.pipeline.transport import HttpRequest
     from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
