@@ -12,12 +12,13 @@ of the mount's own place.
     delete              in every place, the mount's own last, since the object would be seen again. Where a further
                         place denies it and has the object, the delete fails and the object stays
     list                the pages merged by key, the first place that has a key tells its size and ETag
+    copies              Unsupported: who wants one asks the places themselves, which may not be at one origin
     versions            none are shown, as in a bucket that never had them
     buckets' settings   Unsupported: they would be true of a part
 
 An object that is moved (copied to an earlier place, then deleted) is always found: before a key is said to be missing,
-the places are asked again in the opposite order; and listings ask the last place first. So 404 costs one question
-more than there are further places, and pages of a listing are not fetched in parallel.
+the places are asked again in the opposite order; and listings ask the last place first. So with n further places 404
+costs 2n + 1 questions, and pages of a listing are not fetched in parallel.
 """
 
 from __future__ import annotations
@@ -41,15 +42,16 @@ from gateway.model import (
     VersionPage,
     WriteResult,
 )
-from gateway.origins.base import ForwardRequest, ForwardResponse, Origin, PutBody, Reading
+from gateway.origins.base import ForwardRequest, ForwardResponse, Origin, PutBody, Reading, refuse_dates
 from gateway.origins.list_merge import merge
-from gateway.s3.conditions import matches
+from gateway.s3.conditions import check
 
 # Which place has which ETag, so that the many ranges of one object do not each ask the wrong place first: some
 # 300 bytes each.
 REMEMBERED_MAX: Final = 4096
 # They name what only one place knows.
 _VERSION_HEADERS: Final = ("x-amz-version-id", "x-amz-delete-marker")
+_COPIES: Final = "Copies are made from the place that `find` names to the one that `home` does."
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +102,14 @@ class Mirror:
         return self.own.origin.name, remote
 
     async def judge(self, remote: Remote, conditions: Conditions) -> Conditions:
+        refuse_dates(conditions)
         if not conditions or await _head(self.own, remote) is not None:
             return conditions  # the mount's own place compares and writes in one step
         for place in self.further:
             meta = await _head(place, self._at(place, remote))
             if meta is not None:
-                _require(conditions, meta.etag)
+                if check(conditions, meta.etag, meta.last_modified) is not None:
+                    raise ConditionFailed("At least one of the preconditions does not hold.")
                 return Conditions(if_none_match="*")
         if conditions.if_match is not None:
             raise NotFound("The specified key does not exist.")
@@ -251,17 +255,7 @@ class Mirror:
     async def copy(
         self, source: Remote, target: Remote, headers: Mapping[str, str], *, source_version: str | None = None
     ) -> WriteResult:
-        found = await self._require_beside(source, source_version)
-        return _plain(await self.own.origin.copy(found, target, headers))
-
-    async def _require_beside(self, source: Remote, version: str | None) -> Remote:
-        """Where `source` is. `objects/copies.py` streams what this refuses."""
-        if version not in (None, "null"):
-            raise Unsupported("Versions of a mount with mirrors cannot be copied: each place has its own.")
-        place, _ = await self._find(source)
-        if place.origin is not self.own.origin:
-            raise Unsupported(f"{place} cannot copy to {self.own}.")
-        return self._at(place, source)
+        raise Unsupported(_COPIES)
 
     async def create_upload(
         self, remote: Remote, headers: Mapping[str, str]
@@ -281,8 +275,7 @@ class Mirror:
         *,
         source_version: str | None = None,
     ) -> WriteResult:
-        found = await self._require_beside(source, source_version)
-        return await self.own.origin.copy_part(found, target, upload_id, number, headers)
+        raise Unsupported(_COPIES)
 
     async def complete_upload(
         self,
@@ -338,14 +331,6 @@ async def _head(place: Place, remote: Remote) -> ObjectMeta | None:
         return await place.origin.head(remote)
     except NotFound:
         return None
-
-
-def _require(conditions: Conditions, etag: str) -> None:
-    """Raises ConditionFailed."""
-    met = conditions.if_match is None or matches(conditions.if_match, etag, weak=False)
-    none = conditions.if_none_match is None or not matches(conditions.if_none_match, etag, weak=True)
-    if not (met and none):
-        raise ConditionFailed("At least one of the preconditions does not hold.")
 
 
 def _without_versions(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -180,6 +180,22 @@ async def test_conditions_see_what_readers_see() -> None:
         assert await world.read(key) == b"y"
 
 
+@pytest.mark.parametrize("date", [Conditions(if_unmodified_since=1), Conditions(if_modified_since=9)])
+async def test_a_date_is_no_condition_of_a_write_wherever_the_object_is(date: Conditions) -> None:
+    """Neither is met by an object of the seventh second; passed over, both would be written."""
+    world = World({}, {"a": b"old"})
+    with pytest.raises(Unsupported):
+        await world.mirror.put(at("a"), body_of(b"new"), date)
+    assert await world.read("a") == b"old"
+
+
+async def test_what_is_nowhere_costs_two_questions_a_place_but_the_last() -> None:
+    world = World({}, {}, {})
+    with pytest.raises(NotFound):
+        await world.mirror.head(at("a"))
+    assert world.asked("head") == [2, 2, 1]
+
+
 async def test_of_two_writers_over_an_old_object_one_wins() -> None:
     world = World({}, {"a": b"0"})
     both = Conditions(if_match=etag_of(b"0"))
@@ -224,7 +240,6 @@ async def test_versions_are_neither_shown_nor_taken() -> None:
     refused: list[Callable[[], Coroutine[Any, Any, object]]] = [
         lambda: world.mirror.delete(at("a"), version_id="v1"),
         lambda: world.mirror.list_versions("n"),
-        lambda: world.mirror.copy(at("a"), at("b"), {}, source_version="v1"),
     ]
     for call in refused:
         with pytest.raises(Unsupported):
@@ -237,14 +252,13 @@ async def test_versions_are_neither_shown_nor_taken() -> None:
     assert not world.mirror.capabilities.forward
 
 
-async def test_the_cloud_copies_within_itself_only() -> None:
-    world = World({"a": b"1"}, {"b": b"2"})
-    await world.mirror.copy(at("a"), at("c"), {})
-    assert await world.read("c") == b"1"
+async def test_places_copy_not_the_mirror() -> None:
+    world = World({"a": b"1"}, {})
     with pytest.raises(Unsupported):
-        await world.mirror.copy(at("b"), at("d"), {})
-    with pytest.raises(NotFound):
-        await world.mirror.copy(at("none"), at("d"), {})
+        await world.mirror.copy(at("a"), at("c"), {})
+    with pytest.raises(Unsupported):
+        await world.mirror.copy_part(at("a"), at("c"), "id", 1, {})
+    assert world.new.buckets_["n"] == {"data/a": b"1", "beside": b"-"}
 
 
 async def test_closing_it_leaves_its_places_open() -> None:
