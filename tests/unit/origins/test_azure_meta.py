@@ -6,6 +6,7 @@ import base64
 import hashlib
 import random
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -42,6 +43,28 @@ def _sent(stored: dict[str, str] | None = None, etag: str = "", size: int = 1) -
     return metadata_headers(
         stored or {}, etag=etag or MD5.hexdigest(), size=size, checksums={"x-amz-checksum-crc32": "c"}
     )
+
+
+def test_what_is_remembered_of_metadata_is_bounded() -> None:
+    """Of objects with as many parts as there can be, none of them as large as the next."""
+    kept = 8
+    decode.cache_clear()
+    texts = [_largest(number) for number in range(kept + 1)]
+    assert decode(texts.pop()) is not None  # what is loaded or made at the first one is not counted
+    tracemalloc.start()
+    try:
+        assert all(decode(text) is not None for text in texts)
+        each = tracemalloc.get_traced_memory()[0] / kept
+    finally:
+        tracemalloc.stop()
+    count = decode.cache_parameters()["maxsize"]
+    assert count is not None
+    assert count * each < 64 << 20
+
+
+def _largest(number: int) -> str:
+    parts = ",".join(["8388608,8388609"] * 5000)
+    return azure_meta.pack({"etag": f"{number}", "size": 1, "at": 1, "parts": parts})
 
 
 def test_a_record_that_holds() -> None:
