@@ -4,10 +4,11 @@
 (`Marks`). Any other `start_after` is reached by going through the keys before it, 5,000 a request; after
 `_PAGES_MAX` requests the answer is an empty page that says to go on, and how far that came is remembered, too.
 
-**Order.** S3 lists by UTF-8 bytes. Azure promises alphabetical order, and emulators compare UTF-16 units; the two
-differ only where a character beyond U+FFFF meets one of U+E000 to U+FFFF behind a common beginning. So keys of a page
-are sorted here, and a page that ends inside such a beginning is taken together with the next ones, up to
-`_JOINED_PAGES_MAX`. A key that still comes too late ends the listing with an error: none is lost or shown twice.
+**Order.** S3 lists by UTF-8 bytes, and that is how Python compares text. Azure promises alphabetical order, and
+emulators compare UTF-16 units; the two differ only where a character beyond U+FFFF meets one of U+E000 to U+FFFF behind
+a common beginning. So keys of a page are sorted here, and a page that ends inside such a beginning is taken together
+with the next ones, up to `_JOINED_PAGES_MAX`. A key that still comes too late ends the listing with an error: none is
+lost or shown twice.
 
 **Groups.** Azure groups by delimiters of one character; longer ones are grouped here. A group that holds nothing but
 the gateway's own blobs, or nothing behind `start_after`, is not shown.
@@ -16,7 +17,7 @@ the gateway's own blobs, or nothing behind `start_after`, is not shown.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -131,11 +132,11 @@ class _Pager:
         for _ in range(_PAGES_MAX):
             here = await batch(self._client, bucket, prefix, delimiter, marker, self._wanted())
             for item in here.items[:1]:  # they are sorted
-                if _less(item.key, last):
+                if item.key < last:
                     raise Unsupported(
                         "This origin does not list in byte order; its pages cannot be put together."
                     )
-            last = max((last, *(item.key for item in here.items[-1:])), key=str.encode)
+            last = max([last, *(item.key for item in here.items[-1:])])
             for item in here.items:
                 if not await self._is_wanted(item):
                     continue
@@ -147,7 +148,7 @@ class _Pager:
             if self._count == self._max_keys:
                 return self._cut(position, Mark(here.following, True))
             marker = here.following
-        return self._cut(position, Mark(marker, not _less(position, last)))
+        return self._cut(position, Mark(marker, position >= last))
 
     @property
     def _count(self) -> int:
@@ -161,7 +162,7 @@ class _Pager:
 
     async def _is_wanted(self, item: Item) -> bool:
         if item.entry is not None:
-            if _less(self._after, item.key):
+            if item.key > self._after:
                 group = self._group_of(item.key)
                 return group is None or await self._shows(group)
             return False
@@ -177,7 +178,7 @@ class _Pager:
         if group == self._passed or group in self._groups[-1:]:
             return False
         bucket, _, delimiter = self._place
-        behind = not _less(group, self._after) and group != self._after
+        behind = group > self._after
         if len(delimiter) > 1 or (behind and not azure_names.HIDDEN.startswith(group)):
             return True
         if not behind and not self._after.startswith(group):
@@ -199,10 +200,6 @@ class _Pager:
         return ListPage(tuple(self._entries), tuple(self._groups), position)
 
 
-def _less(one: str, other: str) -> bool:
-    return one.encode() < other.encode()
-
-
 async def batch(
     client: AzureClient, bucket: str, prefix: str, delimiter: str, marker: str, count: int
 ) -> Batch:
@@ -216,7 +213,7 @@ async def batch(
             break
         count = _PAGE_KEYS_MAX
     visible = [item for item in items if not item.key.startswith(azure_names.HIDDEN)]
-    return Batch(sorted(visible, key=lambda item: item.key.encode()), marker, following)
+    return Batch(sorted(visible, key=lambda item: item.key), marker, following)
 
 
 def _goes_on(keys: list[str]) -> bool:
@@ -236,24 +233,45 @@ async def ask(
     client: AzureClient, bucket: str, prefix: str, delimiter: str, marker: str, count: int
 ) -> tuple[list[Item], str]:
     """One page of Azure's, and the next one's marker (empty: none). Raises Unreachable for half a listing."""
-    pairs = [("restype", "container"), ("comp", "list"), ("include", "metadata"), ("maxresults", str(count))]
     single = delimiter if len(delimiter) == 1 else ""
-    pairs += [(name, v) for name, v in (("prefix", prefix), ("delimiter", single), ("marker", marker)) if v]
-    root, _ = await client.document(
-        Call("list", "GET", bucket, query=encode_query(pairs)), "EnumerationResults"
-    )
+    asked = (("prefix", prefix), ("delimiter", single), ("maxresults", str(count)))
+    nodes, following = await _nodes(client, bucket, marker, asked)
     items: list[Item] = []
-    for group in s3_xml.children(root, "Blobs"):
-        for node in group:
-            kind = s3_xml.local(node)
-            if kind == "Blob":
-                items.append(_item(node))
-            elif kind == "BlobPrefix":
-                items.append(Item(name_of(node), None))
+    for node in nodes:
+        kind = s3_xml.local(node)
+        if kind == "Blob":
+            items.append(_item(node))
+        elif kind == "BlobPrefix":
+            items.append(Item(name_of(node), None))
+    return items, following
+
+
+async def everything(
+    client: AzureClient, bucket: str, prefix: str
+) -> AsyncIterator[tuple[str, dict[str, str]]]:
+    """Names and headers of all blobs under a prefix, the gateway's own ones, too."""
+    marker = ""
+    while True:
+        nodes, marker = await _nodes(client, bucket, marker, [("prefix", prefix)])
+        for node in nodes:
+            if s3_xml.local(node) == "Blob":
+                yield name_of(node), headers_of(node)
+        if not marker:
+            return
+
+
+async def _nodes(
+    client: AzureClient, bucket: str, marker: str, asked: Iterable[tuple[str, str]]
+) -> tuple[list[Element], str]:
+    """What one page of Azure's lists, and the next one's marker."""
+    pairs = [("restype", "container"), ("comp", "list"), ("include", "metadata")]
+    pairs += [(name, value) for name, value in (*asked, ("marker", marker)) if value]
+    call = Call("list", "GET", bucket, query=encode_query(pairs))
+    root, _ = await client.document(call, "EnumerationResults")
     following = s3_xml.fields(root).get("NextMarker", "")
     if following and following == marker:
         raise Unreachable("The origin's listing does not get on.")
-    return items, following
+    return [node for group in s3_xml.children(root, "Blobs") for node in group], following
 
 
 def name_of(node: Element) -> str:
@@ -306,24 +324,3 @@ def _item(node: Element) -> Item:
         meta.checksums.get("x-amz-checksum-type"),
     )
     return Item(key, entry)
-
-
-async def everything(
-    client: AzureClient, bucket: str, prefix: str
-) -> AsyncIterator[tuple[str, dict[str, str]]]:
-    """Names and headers of all blobs under a prefix, the gateway's own ones, too."""
-    marker = ""
-    while True:
-        pairs = [("restype", "container"), ("comp", "list"), ("include", "metadata"), ("prefix", prefix)]
-        pairs += [("marker", marker)] if marker else []
-        call = Call("list", "GET", bucket, query=encode_query(pairs))
-        root, _ = await client.document(call, "EnumerationResults")
-        for group in s3_xml.children(root, "Blobs"):
-            for node in s3_xml.children(group, "Blob"):
-                yield name_of(node), headers_of(node)
-        following = s3_xml.fields(root).get("NextMarker", "")
-        if following == marker and following:
-            raise Unreachable("The origin's listing does not get on.")
-        marker = following
-        if not marker:
-            return

@@ -7,7 +7,6 @@ each page, up to `_UPLOADS_MAX`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from gateway.errors import NoSuchBucket, Refused, Unsupported
@@ -18,6 +17,7 @@ from gateway.origins.azure_list import everything
 from gateway.origins.azure_multipart import upload_of
 from gateway.origins.s3_client import Retry
 from gateway.origins.s3_http import Call
+from gateway.s3.conditions import parse_http_date
 from gateway.s3.signer import encode_query
 
 # 1 KiB of key each: what one listing may cost in memory.
@@ -42,7 +42,7 @@ async def uploads(
             continue
         at = upload.key.find(delimiter, len(prefix)) if delimiter else -1
         group = None if at < 0 else upload.key[: at + len(delimiter)]
-        if group is not None and (groups[-1:] == [group] or group.encode() <= key_marker.encode()):
+        if group is not None and (groups[-1:] == [group] or group <= key_marker):
             continue
         if len(entries) + len(groups) >= count_max:
             return UploadPage(tuple(entries), tuple(groups), *_markers(entries, groups))
@@ -67,17 +67,17 @@ async def _open_uploads(client: AzureClient, bucket: str, prefix: str) -> list[U
             )
         storage_class = upload.headers.get("x-amz-storage-class", "STANDARD")
         found.append(UploadEntry(upload.key, upload_id, int(upload_id[:16], 16) / 1e9, storage_class))
-    return sorted(found, key=lambda upload: (upload.key.encode(), upload.upload_id))
+    return sorted(found, key=lambda upload: (upload.key, upload.upload_id))
 
 
 def _behind(upload: UploadEntry, key_marker: str, id_marker: str) -> bool:
     if not id_marker:
-        return upload.key.encode() > key_marker.encode()
-    return (upload.key.encode(), upload.upload_id) > (key_marker.encode(), id_marker)
+        return upload.key > key_marker
+    return (upload.key, upload.upload_id) > (key_marker, id_marker)
 
 
 def _markers(entries: list[UploadEntry], groups: list[str]) -> tuple[str | None, str | None]:
-    if groups and (not entries or groups[-1].encode() > entries[-1].key.encode()):
+    if groups and (not entries or groups[-1] > entries[-1].key):
         return groups[-1], None
     return (entries[-1].key, entries[-1].upload_id) if entries else (None, None)
 
@@ -122,15 +122,8 @@ async def buckets(client: AzureClient) -> Sequence[BucketEntry]:
                 name = s3_xml.fields(node).get("Name", "")
                 if azure_names.is_container(name):
                     changed = s3_xml.inner(node, "Properties", "Last-Modified") or ""
-                    entries.append(BucketEntry(name, _seconds(changed)))
+                    entries.append(BucketEntry(name, float(parse_http_date(changed) or 0)))
         marker = s3_xml.fields(root).get("NextMarker", "")
         if not marker:
             break
     return entries
-
-
-def _seconds(date: str) -> float:
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except ValueError:
-        return 0.0

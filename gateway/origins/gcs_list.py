@@ -77,7 +77,7 @@ async def _wanted(
     if len(marker.encode()) > KEY_BYTES_MAX:
         marker = key_marker
     async for name, found in _groups(client, bucket, prefix, delimiter, marker):
-        if name.encode() > key_marker.encode() and name != passed:
+        if name > key_marker and name != passed:
             yield name, found
 
 
@@ -129,7 +129,7 @@ def _gathered(root: Element, decode: Callable[[str], str]) -> list[Group]:
             found.setdefault(entry.key, []).append(entry)
     keys: list[Group] = [(key, _newest_first(entries)) for key, entries in found.items()]
     keys += [(prefix, []) for prefix in prefixes(root, decode)]
-    return sorted(keys, key=lambda group: group[0].encode())
+    return sorted(keys, key=lambda group: group[0])
 
 
 def _newest_first(entries: list[VersionEntry]) -> list[VersionEntry]:
