@@ -7,7 +7,6 @@ import importlib.util
 import ipaddress
 import os
 import re
-import ssl
 from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import urlsplit
@@ -71,6 +70,8 @@ def _of_origin(origin: OriginConfig) -> Iterator[tuple[str, str]]:
 
 
 def _ca_mistake(path: str) -> str:
+    import ssl  # only whose endpoint has authorities of its own waits for it
+
     try:
         ssl.create_default_context(cafile=path)
     except ssl.SSLError:
