@@ -83,7 +83,7 @@ class Neighbours:
         self._dir_fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         socket_path(self._directory, self.slot).unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(
-            self._serve, str(self._short(self.slot)), limit=LINE_BYTES_MAX
+            self._accept, str(self._short(self.slot)), limit=LINE_BYTES_MAX
         )
 
     def _short(self, slot: int) -> Path:
@@ -132,6 +132,9 @@ class Neighbours:
                 link = self._links[slot] = _Link(writer)
                 self._tasks.spawn(link.listen(reader), "neighbour")
             return link
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._tasks.spawn(self._serve(reader, writer), "serve a neighbour")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One asking worker. Its questions are answered side by side."""

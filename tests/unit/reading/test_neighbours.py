@@ -10,7 +10,7 @@ from unittest.mock import DEFAULT, AsyncMock
 
 import pytest
 
-from gateway.cache.neighbours import Message, decode_error, encode_error, owner_of
+from gateway.cache.neighbours import Message, Neighbours, decode_error, encode_error, owner_of
 from gateway.errors import (
     Changed,
     GatewayError,
@@ -295,3 +295,23 @@ def test_errors_cross_between_workers_whole(error: GatewayError) -> None:
     there = decode_error(encode_error(error))
     assert type(there) is type(error)
     assert (str(there), there.__dict__) == (str(error), error.__dict__)
+
+
+async def test_a_worker_that_ends_leaves_no_neighbour_hanging(tmp_path: Path) -> None:
+    """Its tasks end with it: what the loop's end cancels would be logged as an error."""
+    before, asked = asyncio.all_tasks(), asyncio.Event()
+
+    async def never(question: Message) -> AsyncIterator[Message]:
+        asked.set()
+        await asyncio.Event().wait()
+        yield {}
+
+    one, other = (Neighbours(tmp_path, slot, 2, never) for slot in (0, 1))
+    await one.start()
+    await other.start()
+    question = asyncio.ensure_future(anext(aiter(one.ask(1, {"do": "nothing"}))))
+    await asked.wait()
+    await other.close()
+    assert await asyncio.gather(question, return_exceptions=True)
+    await one.close()
+    assert asyncio.all_tasks() == before
