@@ -31,7 +31,8 @@ def make_origins(
     budgets: Budgets | None = None,
 ) -> dict[str, Origin]:
     """Every origin that a view of `config` may name. `kept`: those whose entry is as it was before a reload, which
-    are not made anew. Raises Unsupported."""
+    are not made anew. Raises Unsupported; the others are then forgotten without `close`, since no origin has anything
+    open before its first request."""
     there = kept or {}
     origins = {
         origin.name: there.get(origin.name) or make_origin(origin, observer, workers, budgets)
@@ -54,8 +55,8 @@ def make_origin(
     budgets: Budgets | None = None,
 ) -> Origin:
     """`workers`: how many share the node's limits of bandwidth and requests. `budgets`: what is ordered about origins
-    whose budget is spent. Raises Unsupported for a config that names what does
-    not exist. Keys in the environment (`*_env`) are resolved by now."""
+    whose budget is spent. Keys in the environment (`*_env`) are resolved by now. Raises Unsupported for a config that
+    names what does not exist."""
     watcher = observer or Unobserved()
     limits = Limits(
         config.name,
@@ -78,7 +79,7 @@ def make_origin(
 
 
 def _s3_client(config: OriginConfig, observer: Observer, limits: Limits) -> Client:
-    flavour = flavour_of(config.flavour)
+    flavour = flavour_of(config.flavour, config.endpoint)
     wire = Wire(
         config.name,
         endpoint_of(config.endpoint, config.region, by_host=flavour.by_host),

@@ -1,4 +1,5 @@
-"""S3-compatible stores by name, and what of S3 each of them lacks. `auto` is S3 itself: everything.
+"""S3-compatible stores by name, and what of S3 each of them lacks. `auto` is S3 itself: everything,
+but for conditions on deletes at an endpoint that is not one of AWS.
 
 A row says only what code here decides on. Where a store lacks `trailers`, a client's trailing checksum has been
 verified against the body by this gateway before the last byte goes out; the object is then stored without that
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from typing import Final
+from urllib.parse import urlsplit
 
 from gateway.errors import NotFound, Unsupported
 from gateway.origins.base import Capabilities
@@ -115,9 +117,16 @@ FLAVOURS: Final[dict[str, Flavour]] = {
 }
 
 
-def flavour_of(name: str) -> Flavour:
-    """Raises Unsupported, naming the known ones."""
+_AWS: Final = re.compile(r"(?:.+\.)?amazonaws\.com(?:\.cn)?")
+
+
+def flavour_of(name: str, endpoint: str = "") -> Flavour:
+    """`endpoint`: its URL; empty: AWS. Raises Unsupported, naming the known ones."""
     try:
-        return FLAVOURS[name]
+        flavour = FLAVOURS[name]
     except KeyError:
         raise Unsupported(f"Unknown flavour {name!r}: one of {', '.join(FLAVOURS)}.") from None
+    if name == "auto" and endpoint and not _AWS.fullmatch(urlsplit(endpoint).hostname or ""):
+        # Stores that check conditions on writes may yet pass over them on deletes, and delete all the same.
+        flavour = replace(flavour, capabilities=replace(flavour.capabilities, conditional_deletes=False))
+    return flavour

@@ -50,6 +50,28 @@ def test_unknown_flavours_and_types_are_named() -> None:
         make_origin(OriginConfig(name="x", type="tape"))
 
 
+@pytest.mark.parametrize(
+    ("flavour", "endpoint", "expected"),
+    [
+        ("auto", "", True),
+        ("auto", "https://s3.eu-west-1.amazonaws.com", True),
+        ("auto", "https://bucket.vpce-1a2b.s3.eu-west-1.vpce.amazonaws.com:443", True),
+        ("auto", "https://s3.cn-north-1.amazonaws.com.cn", True),
+        ("auto", "http://minio:9000", False),
+        ("auto", "https://amazonaws.com.example", False),
+        ("auto", "https://notamazonaws.com", False),
+        ("aws", "http://proxy:9000", True),
+        ("minio", "http://minio:9000", False),
+    ],
+)
+def test_who_is_trusted_to_check_conditions_on_deletes(flavour: str, endpoint: str, expected: bool) -> None:
+    """A store that does not know them deletes all the same; AWS, and what is said to be it, knows them."""
+    config = OriginConfig.model_validate(
+        {"name": "x", "type": "s3", "flavour": flavour, "endpoint": endpoint, "region": "eu-west-1"}
+    )
+    assert make_origin(config).capabilities.conditional_deletes is expected
+
+
 @pytest.mark.parametrize("key", ["a//b", "./x", "a/..", "dir/", "/a", "..", "a/./b"])
 def test_keys_that_a_file_system_would_fold_are_refused(key: str) -> None:
     assert not FLAVOURS["rclone"].holds(key)
