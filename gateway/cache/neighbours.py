@@ -134,7 +134,8 @@ class Neighbours:
             return link
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._tasks.spawn(self._serve(reader, writer), "serve a neighbour")
+        task = self._tasks.spawn(self._serve(reader, writer), "serve a neighbour")
+        task.add_done_callback(lambda _: writer.close())  # also of one that is cancelled before it began
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One asking worker. Its questions are answered side by side."""
@@ -150,7 +151,6 @@ class Neighbours:
             log.warning("a neighbour's connection broke")
         finally:
             await answering.close()
-            writer.close()
 
     async def _reply(self, question: Message, writer: asyncio.StreamWriter) -> None:
         number = question["id"]
