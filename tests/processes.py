@@ -23,14 +23,16 @@ def free_port() -> int:
 
 
 def wait_for(what: str, probe: Callable[[], T | None], timeout_s: float = 20.0) -> T:
-    """Polls until `probe` gives something true; an AssertionError with `what` after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
+    """Polls until `probe` gives something true; an AssertionError with `what` after `timeout_s`. What takes long is
+    asked for less often: probes take time from what they wait for."""
+    began = time.monotonic()
+    deadline = began + timeout_s
     while True:
         if result := probe():
             return result
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s:.0f} s: {what}")
-        time.sleep(0.02)
+        time.sleep(min(0.1, max(0.02, (time.monotonic() - began) / 10)))
 
 
 def answers(port: int) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.cache.startup import Prepared
 from gateway.config import load
-from gateway.node import supervisor
+from gateway.node import reload, supervisor
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 close = Prepared.close
@@ -26,6 +26,10 @@ if __name__ == "__main__":
         Prepared.close = close_between_signals  # type: ignore[method-assign]
     environ = dict(os.environ)
     config = load.load(Path(sys.argv[1]), environ)
+    if config.node.name == "stuck":
+        supervisor.CLOSE_GRACE_S = 1.0  # type: ignore[misc]
+    # As long as busy machines need, no longer: tests have workers that never answer.
+    reload.PREPARE_S_MAX, reload.COMMIT_S_MAX = 4.0, 3.0  # type: ignore[misc]
     argv = [sys.executable, "-m", "tests.unit.node.tiny_worker"]
     reread = (lambda: load.load(Path(sys.argv[1]), environ)) if "--no-reload" not in sys.argv else None
     sys.exit(supervisor.run(config, lambda line: print(line, flush=True), reread=reread, worker_argv=argv))
