@@ -8,6 +8,7 @@ worker's counts is lost. Its gauges go with it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import isclose
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -49,6 +50,17 @@ class Merged:
         else:
             self.values[series] = self.values.get(series, 0) + value
 
+    def keep_up(self, before: Merged) -> None:
+        """A sum of fractions depends in its last digit on the order of adding, which changes as workers come and go.
+        To Prometheus a counter that goes back by so little began anew at 0."""
+        for series, value in before.values.items():
+            if TABLE[series[0]].kind == "counter" and _a_digit_less(self.values.get(series, 0), value):
+                self.values[series] = value
+        for series, (_, total) in before.histograms.items():
+            counts, now = self.histograms.get(series, ([], 0.0))
+            if _a_digit_less(now, total):
+                self.histograms[series] = counts, total
+
     def as_snapshot(self) -> dict[str, Any]:
         return {
             "values": [[name, [*labels], value] for (name, labels), value in self.values.items()],
@@ -64,12 +76,17 @@ class Merged:
         return sum(value for known, value in found if known[: len(labels)] == labels)
 
 
+def _a_digit_less(now: float, before: float) -> bool:
+    return now < before and isclose(now, before, rel_tol=1e-9)
+
+
 class NodeMetrics:
     """Of the whole node: live workers, dead ones, and the supervisor's `own`."""
 
     def __init__(self) -> None:
         self.own = Metrics()
         self._base = Merged()
+        self._shown = Merged()
         self._live: dict[int, Snapshot] = {}
 
     def update(self, slot: int, snapshot: Snapshot) -> None:
@@ -93,6 +110,8 @@ class NodeMetrics:
         now = Merged()
         for snapshot in (self._base.as_snapshot(), self.own.snapshot(), *self._live.values()):
             now.take(snapshot)
+        now.keep_up(self._shown)
+        self._shown = now
         return now
 
 

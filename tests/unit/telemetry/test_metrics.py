@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -96,8 +96,17 @@ STEPS = st.lists(
 )
 
 
+# Of these tenths of seconds the sum is one digit less in another order.
+ROUNDED: list[Step] = [
+    *[("count", 0, 20), ("count", 1, 22), ("report", 1, 0), ("report", 0, 41), ("die", 1, 13)],
+    *[("count", 0, 19), ("count", 1, 29), ("count", 0, 28), ("count", 0, 1), ("report", 1, 0)],
+    *[("report", 0, 0), ("die", 1, 0)],
+]
+
+
 @settings(deadline=None)
 @given(STEPS)
+@example(ROUNDED)
 def test_counters_never_go_backwards(steps: list[Step]) -> None:
     node, workers = NodeMetrics(), [Metrics() for _ in range(3)]
     shown: Counter[object] = Counter()
