@@ -213,6 +213,8 @@ def test_a_price_that_comes_later_does_not_charge_what_was_free(tmp_path: Path) 
 def test_a_price_that_is_taken_away_takes_nothing_that_was_spent(node: Node) -> None:
     node.moves(3)  # and no check has seen it
     node.books.configure([aws(egress_price_per_gib=0.0, budget=0)])
+    entered = node.books._ledger.account("2026-11", "aws")
+    assert entered.dollars == pytest.approx(3)  # a kill may come at any time
     node.moves(1)  # said by a worker only after the reload
     node.books.close()
     node.start()
