@@ -68,7 +68,7 @@ async def test_a_store_that_only_throttles_meets_no_storm(kind: str, status: int
     and then one request at a time, at growing distances."""
     async with (
         throttling(at_once_max=0, status=status) as store,
-        origin_of(kind, store, connections_max=64) as origin,
+        origin_of(kind, store, connections_max=64, deadline=2.0) as origin,
     ):
         done = await outcomes(*(origin.head(HERE) for _ in range(200)))
         # A try that begins as the deadline comes may be cut off before its answer; both are 503 for a client.
