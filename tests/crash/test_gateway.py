@@ -79,12 +79,14 @@ def random_reads(
     return count
 
 
-def test_random_ranges_are_right_while_workers_are_killed(node: Gateway, truth: dict[str, bytes]) -> None:
+def test_thousands_of_random_ranges_are_right_while_workers_are_killed(
+    node: Gateway, truth: dict[str, bytes]
+) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     with ThreadPoolExecutor(4) as pool:
         killed = threading.Event()
-        readers = [pool.submit(random_reads, node, truth, seed + number, 300, killed) for number in range(4)]
+        readers = [pool.submit(random_reads, node, truth, seed + number, 600, killed) for number in range(4)]
         try:
             for _ in range(3):
                 node.kill_worker()

@@ -31,7 +31,7 @@ from tests.processes import wait_for
 from tests.stores import REGION
 
 MIB = 1 << 20
-RELOADS = 10
+RELOADS = 15
 SIZES = [700, 40_000, MIB + 1, 6 * MIB + 17]
 # Connections that are opened anew until both workers have most likely had one: 2^-7 that one has not.
 CONNECTIONS = 8
@@ -214,7 +214,7 @@ def test_no_request_fails_while_the_config_changes_again_and_again(
 
 def test_nor_when_a_worker_is_killed_in_between(world: World, truth: dict[str, bytes]) -> None:
     load, gateway = Load(world, truth, patient=True), world.gateway
-    for number in range(1, 5):
+    for number in range(1, 7):
         victim = gateway.worker_pids()[number % 2]
         if number % 2:
             os.kill(victim, signal.SIGKILL)  # the reload meets a node that is replacing a worker
