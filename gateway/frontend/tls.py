@@ -61,6 +61,8 @@ class TlsSending(Sending):
 
     # Encrypting costs several times what copying does.
     turn_bytes = 2 << 20
+    # Records of 16 KiB, each of which is a write of its own, leave nothing small behind that a cork would hold.
+    cork_bytes = 1 << 62
 
     def __init__(
         self,

@@ -167,12 +167,13 @@ class Mounts:
         self._plain[bucket] = (every, every.origin, bucket, f"{every.data}\0{bucket}/")
 
     def showing(self, place: str, remote: Remote) -> list[tuple[str, str]]:
-        """The inverse of `resolve`: every virtual bucket and key that shows a remote object. Empty when none does."""
+        """The inverse of `resolve`: every virtual bucket and key that shows a remote object. Empty when none does: what
+        is called like a mount's path itself has no name in a bucket."""
         found = []
         for mount in self._by_remote.get((place, remote.bucket), ()):
             if remote.key.startswith(mount.remote_prefix):
                 key = mount.to_virtual(remote.key)
-                if next(m for m in self._by_bucket[mount.bucket] if key.startswith(m.prefix)) is mount:
+                if key and next(m for m in self._by_bucket[mount.bucket] if key.startswith(m.prefix)) is mount:
                     found.append((mount.bucket, key))
         every = self._every
         if every is not None and every.data == place and remote.bucket not in self._by_bucket:

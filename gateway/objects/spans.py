@@ -36,9 +36,11 @@ class Span:
         return self.virtual_prefix + remote_key.removeprefix(self.remote_prefix)
 
     def resume(self, after: str) -> str | None:
-        """The remote position of "keys > after", empty for the beginning, None if the span ends before it."""
+        """The remote position of "keys > after", empty for the beginning, None if the span ends before it. A bucket
+        begins behind its mount's path: the object called like that, which consoles make as a "folder", has no name in
+        it."""
         if after.startswith(self.virtual_prefix):
-            return self.to_remote(after) if after else ""
+            return self.to_remote(after)
         return "" if after < self.virtual_prefix else None
 
 

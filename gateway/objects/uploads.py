@@ -69,13 +69,14 @@ async def list_uploads(
     span = sole_span(view, bucket, prefix)
     if span is None:
         raise Unsupported("Uploads of a bucket made of several mounts are listed under a prefix inside one.")
-    if max_uploads == 0:
+    position = span.resume(key_marker)
+    if position is None or max_uploads == 0:
         return UploadPage(())
     page = await services.origins[span.origin].list_uploads(
         span.remote_bucket,
         span.to_remote(prefix),
         delimiter,
-        span.to_remote(key_marker) if key_marker else "",
+        position,
         upload_id_marker,
         max_uploads,
     )

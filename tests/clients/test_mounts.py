@@ -65,6 +65,7 @@ def bucket(moto: S3Server, rclone: S3Server, tmp_path_factory: pytest.TempPathFa
         {"path": f"{BUCKET}/sets", "origin": "moto", "remote": f"{MOTO}/the/sets"},
         {"path": f"{BUCKET}/sets/deep", "origin": "nas", "remote": "deep"},
         {"path": f"{BUCKET}/zoo", "origin": "rclone", "remote": RCLONE},
+        {"path": "shelf", "origin": "moto", "remote": f"{MOTO}/shelf"},
         {"path": f"{BUCKET}/frozen", "origin": "moto", "remote": f"{MOTO}/frozen", "read_only": True},
     ]
     with Gateway(directory, origins=origins, mounts=mounts) as gateway:
@@ -76,6 +77,8 @@ def bucket(moto: S3Server, rclone: S3Server, tmp_path_factory: pytest.TempPathFa
             behind.put_object(Bucket=MOTO, Key="the/sets/deep/hidden", Body=b"hidden")
             behind.put_object(Bucket=MOTO, Key="beside", Body=b"of no mount")
             behind.put_object(Bucket=MOTO, Key="frozen/k", Body=b"frozen")
+            for key in ("shelf/", "shelf/a", "shelf/b/"):
+                behind.put_object(Bucket=MOTO, Key=key, Body=key.encode())
         yield made
         made.s3.close()
         made.target.close()
@@ -158,6 +161,20 @@ def test_what_a_mount_covers_is_hidden(filled: Bucket) -> None:
             filled.s3.get_object(Bucket=BUCKET, Key=key)
     filled.s3.delete_object(Bucket=BUCKET, Key="sets/hidden")  # the covering mount has no such key
     assert (filled.root / "base" / "sets" / "hidden").read_bytes() == b"hidden"
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_folder_object_of_the_mounts_own_path_has_no_name_here(bucket: Bucket, size: int) -> None:
+    """Consoles make such objects. Listed, it would be a key of no characters, which clients fall over."""
+    for call, found in (
+        ("list_objects_v2", "Contents"),
+        ("list_objects", "Contents"),
+        ("list_object_versions", "Versions"),
+    ):
+        pages = list(
+            bucket.s3.get_paginator(call).paginate(Bucket="shelf", PaginationConfig={"PageSize": size})
+        )
+        assert [one["Key"] for page in pages for one in page.get(found, ())] == ["a", "b/"], call
 
 
 @pytest.mark.parametrize("home", HOMES)

@@ -14,6 +14,15 @@ from gateway.frontend.sending import TURN_BYTES, FilePart, Sending
 MIB = 1 << 20
 
 
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """The sender's end does not block."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        mine, _ = listener.accept()
+    mine.setblocking(False)
+    return mine, theirs
+
+
 class Resident:
     fd = -1
 
@@ -26,8 +35,7 @@ class Resident:
 
 async def test_slices_that_are_taken_whole_still_end_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found by the p99 of small hits beside a stream: block after block went out in one callback of 10 ms."""
-    mine, theirs = socket.socketpair()
-    mine.setblocking(False)
+    mine, theirs = tcp_pair()
     done = asyncio.Event()
     threads = Threads("test", 1)
     turns: list[int] = []
