@@ -89,19 +89,22 @@ class Changes(TagChanges):
     # --- segments
 
     def new_segment(self, txn: Any, worker: int, reserved: int, spare: int) -> int | None:
-        """Reserves a whole segment before its file exists; None when the capacity does not allow it."""
-        if not self.fits(txn, reserved, spare):
+        """Reserves a whole segment before its file exists; None when the capacity does not allow it. Without `spare`
+        it is for what an eviction keeps, and there was room for it when the fills' last segment was reserved: what
+        the index has grown since then is taken from the margin."""
+        margin = self.margin if spare else self.margin // 2
+        if not self.fits(txn, reserved, spare, margin):
             return None
         segment = self._next(txn, b"segment")
         self.put_segment(txn, segment, SegmentRow(ACTIVE, worker, reserved))
         return segment
 
-    def fits(self, txn: Any, reserved: int, spare: int) -> bool:
+    def fits(self, txn: Any, reserved: int, spare: int, margin: int) -> bool:
         """May another segment be reserved, with room for `spare` more bytes left? Active segments count
         whole, though their files have yet to grow."""
         total = read_number(txn, self.index.meta, b"bytes")
         active = read_number(txn, self.index.meta, b"active")
-        if total + reserved + spare + self.index.file_bytes() + self.margin > self.capacity:
+        if total + reserved + spare + self.index.file_bytes() + margin > self.capacity:
             return False
         return reserved * (active + 1) + spare <= self.spare()
 

@@ -90,7 +90,7 @@ class Evictor:
         """Do a segment for fills, one for evictions and `ahead` more fit now?"""
         reserved = self._appender.reserved
         with self._index.env.begin() as txn:
-            return self._changes.fits(txn, reserved, (1 + ahead) * reserved)
+            return self._changes.fits(txn, reserved, (1 + ahead) * reserved, self._changes.margin)
 
     def make_room(self, ahead: int = 0) -> bool:
         """Evicts until that fits; False when nothing more can go."""

@@ -57,8 +57,8 @@ class _Known:
     """`stamp` -1: the index has to be asked. `extents`: of the whole object, up to `BLOCKS_MAX` blocks. `since`,
     `until`: when the entry may be served without a question.
 
-    `small`: the one small block that is the whole object, for a GET of which the head's end is made in advance:
-    `tail`, and with the stored checksums `tail_sums` (None when nobody has asked the origin for them yet)."""
+    `single`: the one block that is the whole object, for a GET of which the head's end is made in advance: `tail`, and
+    with the stored checksums `tail_sums` (None when nobody has asked the origin for them yet)."""
 
     __slots__ = (
         "admitted",
@@ -68,7 +68,7 @@ class _Known:
         "origin",
         "rule",
         "since",
-        "small",
+        "single",
         "stamp",
         "tail",
         "tail_sums",
@@ -87,18 +87,18 @@ class _Known:
         self.entry: Entry | None = None
         self.since = self.until = 0.0
         self.extents: list[Extent | None] = []
-        self.small: Extent | None = None
+        self.single: Extent | None = None
         self.tail = b""
         self.tail_sums: bytes | None = None
 
     def found(self, entry: Entry | None, extents: list[Extent | None], stamp: int) -> None:
         self.entry, self.extents, self.stamp = entry, extents, stamp
-        self.small = None
+        self.single = None
         if entry is not None:
             self.since, self.until = trusted(entry, self.rule.fresh_s, self.rule.ttl_s)
-        if entry is None or len(extents) != 1 or not 0 < entry.size <= SMALL_MAX or self.op != "GetObject":
+        if entry is None or len(extents) != 1 or not entry.size or self.op != "GetObject":
             return
-        self.small = extents[0]
+        self.single = extents[0]
         self.tail = b"x-gateway-cache: hit\r\nContent-Length: %d\r\n%b\r\n" % (entry.size, entry.wire)
         sums = entry.checksum_wire
         self.tail_sums = None if sums == SUMS_UNKNOWN else self.tail[:-2] + sums + b"\r\n"
@@ -155,28 +155,38 @@ class HotPath:
         record = connection.record
         record.op = known.op
         record.identity = view.access.name_of(auth.access_key)
-        if known.small is not None and _CHOOSING.isdisjoint(headers):
-            return self._answer_small(connection, known, known.small, headers.get("x-amz-checksum-mode"))
+        if known.single is not None and _CHOOSING.isdisjoint(headers):
+            mode = headers.get("x-amz-checksum-mode")
+            return self._answer_single(connection, known, entry.version, known.single, mode)
         if not _CONDITIONS.isdisjoint(headers):
             code = check(parse_conditions(headers), entry.etag, entry.last_modified)
             if code is not None:
                 return False
         return self._answer(connection, head, known, entry)
 
-    def _answer_small(
-        self, connection: HotConnection, known: _Known, extent: Extent, mode: str | None
+    def _answer_single(
+        self, connection: HotConnection, known: _Known, version: int, extent: Extent, mode: str | None
     ) -> bool:
-        """The whole of a small object: what a data set of samples is made of."""
+        """The whole of an object of one block: what a data set of samples is made of."""
         tail = known.tail if mode is None or mode.lower() != "enabled" else known.tail_sums
         if tail is None:
             return False
-        data = self._store.read_small(extent, 0, extent.length)
-        if data is None:
+        small = extent.length <= SMALL_MAX
+        data = self._store.read_small(extent, 0, extent.length) if small else None
+        source = None if small else self._store.sendable(extent, version, 0)
+        if data is None and source is None:
             return False
         record = connection.record
         record.status, record.outcome = 200, "hit"
-        head = b"HTTP/1.1 200 OK\r\n%bx-amz-request-id: %b\r\n%b"
-        connection.answer(head % (connection.base_headers, record.request_id.encode(), tail), data)
+        head = b"HTTP/1.1 200 OK\r\n%bx-amz-request-id: %b\r\n%b" % (
+            connection.base_headers,
+            record.request_id.encode(),
+            tail,
+        )
+        if source is not None:
+            connection.answer_files(head, [(source, extent.offset, extent.length)])
+        elif data is not None:
+            connection.answer(head, data)
         self._sent[known.origin] = self._sent.get(known.origin, 0) + extent.length
         return True
 

@@ -173,7 +173,10 @@ class Mounts:
         for mount in self._by_remote.get((place, remote.bucket), ()):
             if remote.key.startswith(mount.remote_prefix):
                 key = mount.to_virtual(remote.key)
-                if key and next(m for m in self._by_bucket[mount.bucket] if key.startswith(m.prefix)) is mount:
+                if (
+                    key
+                    and next(m for m in self._by_bucket[mount.bucket] if key.startswith(m.prefix)) is mount
+                ):
                     found.append((mount.bucket, key))
         every = self._every
         if every is not None and every.data == place and remote.bucket not in self._by_bucket:

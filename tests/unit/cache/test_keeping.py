@@ -518,6 +518,26 @@ async def test_holes_are_counted_without_asking_the_file_system(
             assert disk_of(path) <= took <= disk_of(path) + 3 * PAGE < path.stat().st_size
 
 
+async def test_what_the_index_grows_does_not_cost_evictions_their_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else what they carry on, pins included, would be lost when the cache is small and full to the brim."""
+    async with running(tmp_path, **SMALL) as store:
+        await fill(store, named("k", 10))
+        changes, index, reserved = store._changes, store._index, store._filler.appender.reserved
+        room = index.number(b"bytes") + 2 * reserved + index.file_bytes() + changes.margin
+        monkeypatch.setattr(changes, "capacity", room)
+        segment = await store._writer.run(changes.new_segment, 0, reserved, reserved)
+        assert segment is not None
+        grown = index.file_bytes() + changes.margin // 4
+        monkeypatch.setattr(index, "file_bytes", lambda: grown)
+        assert await store._writer.run(changes.new_segment, 0, reserved, reserved) is None
+        kept = await store._writer.run(changes.new_segment, 0, reserved, 0)
+        assert kept is not None
+        for one in (segment, kept):
+            await store._writer.run(changes.put_segment, one, None)
+
+
 async def test_a_seal_that_failed_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or else the segment would count whole, and stay, until the next start."""
     async with running(tmp_path, **SMALL) as store:
