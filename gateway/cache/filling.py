@@ -23,7 +23,6 @@ from gateway.cache.changes import Changes
 from gateway.cache.counters import Counters
 from gateway.cache.entry import Entry, Extent
 from gateway.cache.evictor import Evictor
-from gateway.cache.index import Index
 from gateway.cache.layout import FileLock
 from gateway.cache.segment import Segments
 from gateway.cache.writer import IndexWriter
@@ -49,7 +48,6 @@ class Filler:
     def __init__(
         self,
         directory: Path,
-        index: Index,
         changes: Changes,
         writer: IndexWriter,
         segments: Segments,
@@ -65,12 +63,12 @@ class Filler:
         self.writer = writer
         self.changes = changes
         self._directory = directory
-        self._index = index
+        self._index = changes.index
         self._lock = FileLock(directory / "evict.lock")
         self._tasks = Tasks()
         self._threads = Threads("cache-evict", 1)
         self.appender = Appender(segments, changes, writer, worker, segment_bytes, io.submit, self._on_roll)
-        self.evictor = Evictor(index, changes, writer, segments, self.appender, self._lock, counters)
+        self.evictor = Evictor(changes.index, changes, writer, segments, self.appender, self._lock, counters)
         self._ahead = int(changes.capacity >= _AHEAD_SEGMENTS_MIN * self.appender.reserved)
         self._room_task: asyncio.Task[bool] | None = None
         self._refuse_until = 0.0

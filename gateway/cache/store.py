@@ -51,9 +51,8 @@ __all__ = ["ABSENT", "OBJECT", "Entry", "Extent", "Segment", "Store"]
 
 log = structlog.get_logger()
 
-SMALL_MAX = (
-    64 << 10
-)  # what `read_small` reads: below it, copying out of a reused buffer beats zeroing a new one
+# What `read_small` reads: below it, copying out of a reused buffer beats zeroing a new one.
+SMALL_MAX = 64 << 10
 
 
 class Store:
@@ -90,7 +89,6 @@ class Store:
         self._io = Threads("cache-io")
         self._filler = Filler(
             directory,
-            index,
             self._changes,
             self._writer,
             self._segments,
@@ -101,17 +99,7 @@ class Store:
         )
         self._changes.reserved_elsewhere = (workers + 3) * self._filler.appender.reserved
         self.bounds = Bounds(index, self._changes, self._writer, workers, stripe_blocks)
-        self._upkeep = Upkeep(
-            directory,
-            index,
-            self._changes,
-            self._writer,
-            self._segments,
-            self._filler,
-            self.bounds,
-            self.counters,
-            self._spare_bytes,
-        )
+        self._upkeep = Upkeep(directory, self._segments, self._filler, self.bounds)
         self._tasks = Tasks()
         self._verifying: dict[tuple[int, int], asyncio.Task[bool]] = {}
         self._scratch = bytearray(SMALL_MAX)

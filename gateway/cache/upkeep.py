@@ -4,7 +4,6 @@ sweep by new rules and, in one worker, the rebuild of a lost index."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -12,45 +11,30 @@ import lmdb
 
 from gateway.aio import Tasks, Threads
 from gateway.cache.bounds import Bounds
-from gateway.cache.changes import Changes
-from gateway.cache.counters import Counters
 from gateway.cache.filling import Filler
-from gateway.cache.index import Index
 from gateway.cache.layout import FileLock
 from gateway.cache.rebuild import Rebuilder
 from gateway.cache.segment import Segments
 from gateway.cache.sweeper import Sweeper
-from gateway.cache.writer import IndexWriter
 
 TICK_S: Final = 1.0
 
 
 class Upkeep:
-    """`spare_bytes`: what the file system has free for the cache."""
+    """Of the store that has these parts."""
 
-    def __init__(
-        self,
-        directory: Path,
-        index: Index,
-        changes: Changes,
-        writer: IndexWriter,
-        segments: Segments,
-        filler: Filler,
-        bounds: Bounds,
-        counters: Counters,
-        spare_bytes: Callable[[], int],
-    ) -> None:
-        self._index = index
+    def __init__(self, directory: Path, segments: Segments, filler: Filler, bounds: Bounds) -> None:
+        changes, writer = filler.changes, filler.writer
+        self._index = changes.index
         self._changes = changes
         self._segments = segments
         self._filler = filler
         self._bounds = bounds
-        self._counters = counters
-        self._spare_bytes = spare_bytes
-        self._rebuilder = Rebuilder(index, changes, writer, segments)
+        self._counters = filler.counters
+        self._rebuilder = Rebuilder(changes.index, changes, writer, segments)
         self._rebuilds = Threads("cache-rebuild", 1)
         self._sweep_lock = FileLock(directory / "sweep.lock")
-        self._sweeper = Sweeper(index, changes, writer, self._sweep_lock, filler.clear_empty)
+        self._sweeper = Sweeper(changes.index, changes, writer, self._sweep_lock, filler.clear_empty)
         self._sweeps = Threads("cache-sweep", 1)
         self._sweeping: asyncio.Task[None] | None = None
         self._tasks = Tasks()
@@ -91,7 +75,7 @@ class Upkeep:
             self._segments.sweep()
         self._counters.cache_bytes = self._index.used_bytes()
         self._counters.index_broken = int(self._index.broken)
-        self._filler.observe(self._counters.cache_bytes, self._spare_bytes())
+        self._filler.observe(self._counters.cache_bytes, self._changes.spare())
         self._observe_rules()
 
     def _observe_rules(self) -> None:
