@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 from tests import stores, targets
 from tests.gateway_process import Gateway
 from tests.processes import free_port, wait_for
+from tests.whole import lacking
 
 MIB = 1 << 20
 SIZES = [0, 1, 700, 40_000, MIB - 1, MIB, MIB + 1, 3 * MIB + 17, 20 * MIB + 5]
@@ -231,7 +232,7 @@ def test_a_disk_without_room_costs_nothing_but_the_cache(tmp_path: Path, truth: 
         ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", small], capture_output=True, check=False
     )
     if mounted.returncode:
-        pytest.skip("a small file system can only be mounted as root")
+        lacking("a small file system can only be mounted as root")
     try:
         root = tmp_path / "origin"
         settings = {"node": {"data_dir": str(small)}}
