@@ -126,9 +126,8 @@ class _Pager:
         bucket, prefix, delimiter = self._place
         mark = self._marks.get(*self._place, self._after)
         last = self._after if mark.exact else ""
-        self._passing_by = (
-            self._after > prefix and not mark.exact
-        )  # up to the prefix there is one key at most
+        # Up to the prefix there is one key at most.
+        self._passing_by = self._after > prefix and not mark.exact
         position = self._after
         marker = mark.marker
         for _ in range(_PAGES_MAX):
