@@ -29,6 +29,7 @@ from gateway.cache.index import (
     Content,
     add_number,
     decode_content,
+    decode_segment,
     decode_tagged,
     encode_content,
     encode_tagged,
@@ -174,8 +175,12 @@ class TagChanges(EntryChanges):
         return content
 
     def wasted(self, txn: Any, extent: Extent) -> None:
-        """Bytes on disk that no reader can find; their segment will be evicted the sooner."""
-        add_number(txn, self.index.meta, dead_sum(extent.segment), extent.taken)
+        """Bytes on disk that no reader can find; their segment will be evicted the sooner. Never more than it has: a
+        damaged one may have lost what its blocks took."""
+        row = txn.get(segment_key(extent.segment), None, self.index.segments)
+        room = 0 if row is None else decode_segment(row).bytes
+        room -= read_number(txn, self.index.meta, dead_sum(extent.segment))
+        add_number(txn, self.index.meta, dead_sum(extent.segment), min(extent.taken, room))
 
     def drop_at(self, txn: Any, place: Place) -> int:
         """Drops a block that is good, with its entry when it was the last. Its bytes; 0 when it was gone."""

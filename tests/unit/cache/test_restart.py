@@ -15,7 +15,7 @@ from gateway.cache.index import UNSCANNED
 from gateway.cache.tags import DEAD
 from gateway.errors import StoreFull
 
-from .audit import audit, die
+from .audit import audit, die, settle
 from .harness import MIB, disk_bytes, open_store, payload, put, read, ready, running
 
 KEY = b"origin\0bucket/key"
@@ -208,6 +208,26 @@ async def test_what_is_cut_off_after_a_kill_does_not_count_as_dead(tmp_path: Pat
         with store._index.env.begin() as txn:
             assert sum(store._changes.segment_sums(txn, DEAD).values()) < MIB // 8
         assert await read(store, KEY) == payload(1, MIB // 2)
+
+
+async def test_blocks_of_a_segment_that_lost_its_end_do_not_count_for_more_than_is_left(
+    tmp_path: Path,
+) -> None:
+    prepared = ready(tmp_path)
+    store = open_store(tmp_path)
+    for number, key in enumerate(names(3)):
+        await put(store, key, payload(number))
+    extent = store.lookup(names(3)[0], 0, 0)[1][0]
+    assert extent is not None
+    path = store._segments.path(extent.segment)
+    await die(store)
+    prepared._lock.close()
+    os.truncate(path, extent.offset + 1)
+    async with running(tmp_path) as store:
+        for key in names(3):
+            assert await read(store, key) is None
+        await settle(store)
+        audit(store)
 
 
 def test_the_layout_of_lmdbs_meta_page_is_the_one_that_is_read() -> None:
