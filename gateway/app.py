@@ -164,7 +164,7 @@ class WorkerApp:
             views=generations.views,
         )
         hot = HotPath(services)
-        door = FrontDoor(services, request_log.finished, hot)
+        door = FrontDoor(services, request_log.finished, hot.answer)
         server = await serve(door, config.listen, config.limits, config.node.name)
         return cls(
             config, slot, metrics, services, store, neighbours, server, door, hot, generations, budgets, money

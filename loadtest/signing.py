@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -23,7 +24,7 @@ _UNSIGNED_HEAD = (
     "Accept-Encoding: identity\r\n"
     "User-Agent: Boto3/1.43.117 md/Botocore#1.43.117 ua/2.1 os/linux#6.1 md/arch#x86_64 lang/python#3.11 "
     "cfg/retry-mode#legacy\r\n"
-    "amz-sdk-invocation-id: 7d1b1c5e-2a3f-4f0e-9a51-6f0c2b8f7d11\r\n"
+    "amz-sdk-invocation-id: {number}\r\n"
     "amz-sdk-request: attempt=1\r\n"
 )
 
@@ -83,7 +84,8 @@ class Signer:
             f"Authorization: AWS4-HMAC-SHA256 Credential={self._keys.access_key}/{scope}, "
             f"SignedHeaders={names}, Signature={signature}"
         )
-        return ("\r\n".join(lines) + "\r\n" + _UNSIGNED_HEAD + "\r\n").encode("latin-1")
+        unsigned = _UNSIGNED_HEAD.format(number=uuid.uuid4())
+        return ("\r\n".join(lines) + "\r\n" + unsigned + "\r\n").encode("latin-1")
 
     def _query(self, query: Mapping[str, str]) -> str:
         pairs = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in query.items())

@@ -36,6 +36,7 @@ from gateway.frontend.exchange import Application, HotConnection, RequestHead
 from gateway.frontend.head import HEAD_BYTES_MAX, hopeless, parse_head
 from gateway.frontend.hot_wire import HotWire
 from gateway.frontend.sending import BLOCKED
+from gateway.frontend.shapes import Shape, recognise
 from gateway.frontend.wire import (
     BUSY,
     CLOSED,
@@ -71,6 +72,7 @@ class Connection(HotWire):
         "_keep",
         "_rest",
         "_seen",
+        "_shapes",
         "_taking",
         "_task",
         "app",
@@ -83,6 +85,7 @@ class Connection(HotWire):
         self.app = server.app
         self.requests = 0
         self._rest = b""  # read and not yet looked at: the begin of the next request
+        self._shapes: dict[int, Shape] = {}  # of heads that came before
         self._keep = False  # the connection outlives the answer under way
         self._taking = False  # `_take` is running further up the stack
         self._body: Body | None = None
@@ -123,12 +126,15 @@ class Connection(HotWire):
                 raw, self._rest = data, b""
             else:
                 raw, self._rest = data[:end], data[end:]
-            try:
-                head = parse_head(raw)
-            except S3Error as error:
-                self._refuse(error)
-                break
             server = self.server
+            head = recognise(self._shapes, raw)
+            if head is None:
+                try:
+                    head = parse_head(raw)
+                except S3Error as error:
+                    self._refuse(error)
+                    break
+                server.shapes.learn(self._shapes, raw, head)
             self.state = BUSY
             self.requests += 1
             self._keep = head.keep_alive and not server.draining

@@ -5,14 +5,15 @@ handlers and use cases know only these protocols, so they can be driven without 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.s3.errors import S3Error
 from gateway.telemetry.requests import RequestRecord
 
+if TYPE_CHECKING:
+    from gateway.frontend.shapes import Shape
 
-@dataclass(slots=True)
+
 class RequestHead:
     """One parsed request head. All text is latin-1, so `.encode("latin-1")` gives the wire bytes back.
 
@@ -20,14 +21,39 @@ class RequestHead:
     headers  names in lower case; repeated harmless headers joined with `,`, repeated critical ones refused
     length   Content-Length, 0 without a body, None with Transfer-Encoding: chunked
     current  HTTP/1.1; an HTTP/1.0 client understands no chunked answer
+    shape    what this head has in common with others of its client (`shapes.py`), None unless it was recognised by
+             that; `values`: what it has not. Its headers are made of both when somebody asks for them.
     """
 
-    method: str
-    target: str
-    headers: dict[str, str]
-    length: int | None
-    keep_alive: bool
-    current: bool = True
+    __slots__ = ("_headers", "current", "keep_alive", "length", "method", "shape", "target", "values")
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: dict[str, str] | None,
+        length: int | None,
+        keep_alive: bool,
+        current: bool = True,
+        shape: Shape | None = None,
+        values: tuple[bytes, ...] = (),
+    ) -> None:
+        self.method = method
+        self.target = target
+        self._headers = headers
+        self.length = length
+        self.keep_alive = keep_alive
+        self.current = current
+        self.shape = shape
+        self.values = values
+
+    @property
+    def headers(self) -> dict[str, str]:
+        headers = self._headers
+        if headers is None:
+            assert self.shape is not None
+            headers = self._headers = self.shape.headers(self.values)
+        return headers
 
     @property
     def raw_path(self) -> str:

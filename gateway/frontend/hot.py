@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.cache.store import OBJECT, SMALL_MAX, Entry, Extent
 from gateway.frontend.exchange import RequestHead
 from gateway.frontend.request import Admitted, admit_again, admit_read
+from gateway.frontend.traits import Traits
 from gateway.namespace.rules import Rule
 from gateway.objects.context import Services, View
 from gateway.objects.revalidate import SUMS_UNKNOWN, trusted
@@ -38,19 +39,7 @@ BLOCKS_MAX: Final = 64
 # Some 1.2 KB each. Full, it is emptied: learning again costs 10 µs, keeping an order more on every hit.
 KNOWN_MAX: Final = 32_768
 
-_CONDITIONS: Final = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
-# Headers that change nothing about what a hit's answer is. Any other name sends the request to the handlers.
-_PLAIN: Final = _CONDITIONS | frozenset(
-    "accept accept-encoding accept-language amz-sdk-invocation-id amz-sdk-request authorization cache-control"
-    " connection content-length content-type date host pragma priority range te user-agent x-amz-api-version"
-    " x-amz-checksum-mode x-amz-content-sha256 x-amz-date x-amz-user-agent x-amzn-trace-id x-forwarded-for"
-    " x-forwarded-host x-forwarded-proto x-real-ip".split()
-)
 _SIGNING: Final = frozenset({"awsaccesskeyid", "expires", "signature"})
-
-
-# Headers with which a GET is not simply one of the whole object.
-_CHOOSING: Final = _CONDITIONS | {"range"}
 
 
 class _Known:
@@ -105,7 +94,7 @@ class _Known:
 
 
 class HotPath:
-    """Implements `application.Hot`."""
+    """`answer` is an `application.Hot`."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -127,25 +116,27 @@ class HotPath:
         for origin, length in sent.items():
             self._reads.count(origin, length, 0)
 
-    def __call__(self, connection: HotConnection, head: RequestHead, /) -> bool:
-        headers = head.headers
-        if not _PLAIN.issuperset(headers):
+    def answer(self, connection: HotConnection, head: RequestHead, /) -> bool:
+        """True if it has answered."""
+        shape = head.shape
+        traits = Traits.of(head.headers) if shape is None else shape.traits
+        if not traits.plain:
             return False
         view = self._services.view
         now = time()
-        name = (
-            f"{head.method} {headers.get('host')}{head.target}" if self._domain else head.method + head.target
-        )
+        name = head.method + head.target
+        if self._domain:
+            name = f"{head.headers.get('host')} {name}"
         known = self._known.get(name)
         if known is not None and known.view is view:
-            auth = admit_again(head, view, known.admitted, now)
-            if auth is None:
+            access_key = admit_again(head, view, known.admitted, now)
+            if access_key is None:
                 return False
         else:
             known = self._learn(name, head, view, now)
             if known is None:
                 return False
-            auth = known.admitted.auth
+            access_key = known.admitted.auth.access_key
         stamp = self._store.stamp()
         if known.stamp != stamp:
             self._look_up(known, stamp)
@@ -154,21 +145,20 @@ class HotPath:
             return False
         record = connection.record
         record.op = known.op
-        record.identity = view.access.name_of(auth.access_key)
-        if known.single is not None and _CHOOSING.isdisjoint(headers):
-            mode = headers.get("x-amz-checksum-mode")
-            return self._answer_single(connection, known, entry.version, known.single, mode)
-        if not _CONDITIONS.isdisjoint(headers):
-            code = check(parse_conditions(headers), entry.etag, entry.last_modified)
+        record.identity = view.access.name_of(access_key)
+        if known.single is not None and traits.whole:
+            return self._answer_single(connection, known, entry.version, known.single, traits.sums)
+        if traits.conditional:
+            code = check(parse_conditions(head.headers), entry.etag, entry.last_modified)
             if code is not None:
                 return False
-        return self._answer(connection, head, known, entry)
+        return self._answer(connection, head, known, entry, traits.sums)
 
     def _answer_single(
-        self, connection: HotConnection, known: _Known, version: int, extent: Extent, mode: str | None
+        self, connection: HotConnection, known: _Known, version: int, extent: Extent, sums: bool
     ) -> bool:
         """The whole of an object of one block: what a data set of samples is made of."""
-        tail = known.tail if mode is None or mode.lower() != "enabled" else known.tail_sums
+        tail = known.tail_sums if sums else known.tail
         if tail is None:
             return False
         small = extent.length <= SMALL_MAX
@@ -219,16 +209,17 @@ class HotPath:
             extents += [block(version, number) for number in range(1, last + 1)]
         known.found(entry, extents, stamp)
 
-    def _answer(self, connection: HotConnection, head: RequestHead, known: _Known, entry: Entry) -> bool:
-        headers = head.headers
-        wanted = headers.get("range")
+    def _answer(
+        self, connection: HotConnection, head: RequestHead, known: _Known, entry: Entry, with_sums: bool
+    ) -> bool:
+        wanted = head.headers.get("range")
         span, sums = None, b""
         if wanted is not None:
             try:
                 span = parse_range(wanted, entry.size)
             except S3Error:
                 return False
-        elif "x-amz-checksum-mode" in headers and headers["x-amz-checksum-mode"].lower() == "enabled":
+        elif with_sums:
             sums = entry.checksum_wire
             if sums == SUMS_UNKNOWN:
                 return False

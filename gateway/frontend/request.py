@@ -94,18 +94,24 @@ def admit_read(head: RequestHead, view: View, domain: str, now: float) -> Admitt
     return admitted if admitted.operation.name in _READS else None
 
 
-def admit_again(head: RequestHead, view: View, before: Admitted, now: float) -> Authenticated | None:
+def admit_again(head: RequestHead, view: View, before: Admitted, now: float) -> str | None:
     """For a read that was admitted under this very view before, with the same method, Host and target and without a
-    query: what it names and means is known, so only the signature and the rights of whoever signed are judged. None
-    for refusals, as in `admit_read`."""
+    query: what it names and means is known, so only the signature and the rights of whoever signed are judged. His
+    access key; None for refusals, as in `admit_read`."""
     address, operation = before.address, before.operation
-    try:
-        auth = view.verifier.verify(head.method, head.target, "", head.headers, now)
-    except GatewayError:
+    verifier = view.verifier
+    access_key = None if head.shape is None else verifier.verify_alike(head, now)
+    if access_key is None:
+        headers = head.headers
+        try:
+            access_key = verifier.verify(head.method, head.target, "", headers, now).access_key
+        except GatewayError:
+            return None
+        if head.shape is not None:
+            verifier.learn_alike(head, headers)
+    if not view.access.allowed(access_key, operation.action, address.bucket, address.key):
         return None
-    if not view.access.allowed(auth.access_key, operation.action, address.bucket, address.key):
-        return None
-    return auth
+    return access_key
 
 
 def admit(

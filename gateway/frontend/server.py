@@ -18,6 +18,7 @@ from gateway.config.schema import Limits, Listen
 from gateway.frontend import tls
 from gateway.frontend.connection import Application, Connection
 from gateway.frontend.hot_wire import Outbox
+from gateway.frontend.shapes import Shapes
 from gateway.frontend.wire import BUSY
 
 log = structlog.get_logger()
@@ -49,6 +50,7 @@ class Server:
         self.threads = threads or Threads("sendfile")
         self.tasks = Tasks()
         self.outbox = Outbox(self.loop)
+        self.shapes = Shapes()
         self.draining = False
         self.stall_s_max = stall_s_max
         self._context = context

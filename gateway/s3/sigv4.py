@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from hmac import compare_digest
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.s3.authentication import (
     ALGORITHM,
@@ -92,6 +92,79 @@ class _Known:
         self.harmless = {"authorization", *names}
 
 
+class Places(Protocol):
+    """Where in `Recognised.values` the date, the signature and the range are; `range_at` -1: there is none."""
+
+    @property
+    def date_at(self) -> int: ...
+
+    @property
+    def signature_at(self) -> int: ...
+
+    @property
+    def range_at(self) -> int: ...
+
+
+class Recognised(Protocol):
+    """A request head of which all headers but `values` are those of others with the same `shape`."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def target(self) -> str: ...
+
+    @property
+    def shape(self) -> Places | None: ...
+
+    @property
+    def values(self) -> tuple[bytes, ...]: ...
+
+
+class _Alike:
+    """What requests of one shape and second have in common: the canonical request is the method, the path, `before`,
+    the range if it is signed, and `after`; `prefix` is what stands before its digest in the string to sign."""
+
+    __slots__ = (
+        "after",
+        "before",
+        "date",
+        "date_at",
+        "known",
+        "prefix",
+        "range_at",
+        "signature_at",
+        "signed_at",
+    )
+
+    def __init__(self, shape: Places, known: _Known, headers: dict[str, str]) -> None:
+        self.known = known
+        date = headers["x-amz-date"]
+        self.date = date.encode("ascii")
+        self.signed_at = amz_date(date) or 0
+        self.date_at = shape.date_at
+        self.signature_at = shape.signature_at
+        self.range_at = shape.range_at if "range" in known.names else -1
+        block = known.block % known.pick({**headers, "range": "\0"})
+        before, _, after = block.partition("\0")
+        self.before = f"\n\n{before}"
+        self.after = after + headers["x-amz-content-sha256"]
+        self.prefix = known.prefix % (date, "")
+
+    def signed(self, head: Recognised) -> bool:
+        """Whether the signature is that of this head. Of another second none is."""
+        values = head.values
+        if values[self.date_at] != self.date:
+            return False
+        before, at = self.before, self.range_at
+        if at >= 0:
+            before += values[at].decode("ascii")
+        canonical = f"{head.method}\n{head.target}{before}{self.after}"
+        digest = _sha256(canonical.encode("latin-1")).hexdigest()
+        made = self.known.key.sign((self.prefix + digest).encode("latin-1"))
+        return compare_digest(made.encode("ascii"), values[self.signature_at])
+
+
 class Verifier:
     """Checks signatures against `secret_of` (access key → secret, None when unknown). A changed or withdrawn
     secret counts at once: it is asked for on every request. `domain` as in address.py (SigV2 signs the
@@ -102,6 +175,32 @@ class Verifier:
         self._secret_of = secret_of
         self._domain = domain
         self._known: dict[str, _Known] = {}
+        self._alike: dict[Places | None, _Alike] = {}
+
+    def verify_alike(self, head: Recognised, now: float) -> str | None:
+        """The access key, if the signature is good by what `learn_alike` was told of requests of this shape and
+        second. Else None, which says nothing: `verify` judges. A request without a query; half of what `verify`
+        takes."""
+        alike = self._alike.get(head.shape)
+        if alike is None or not -SKEW_S <= now - alike.signed_at <= SKEW_S:
+            return None
+        known = alike.known
+        if self._secret_of(known.access_key) != known.secret:
+            return None
+        return known.access_key if alike.signed(head) else None
+
+    def learn_alike(self, head: Recognised, headers: dict[str, str]) -> None:
+        """After `verify` has accepted a request. Not for clients that sign their own idea of the canonical form, or
+        what differs from call to call beside range and date."""
+        known = self._known.get(headers["authorization"].rpartition("Signature=")[0])
+        if known is None or head.shape is None or "amz-sdk-invocation-id" in known.names:
+            return
+        alike = _Alike(head.shape, known, headers)
+        if not alike.signed(head):
+            return
+        if len(self._alike) >= KNOWN_MAX:
+            self._alike.clear()
+        self._alike[head.shape] = alike
 
     def verify(
         self, method: str, raw_path: str, raw_query: str, headers: dict[str, str], now: float

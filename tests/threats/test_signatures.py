@@ -9,15 +9,20 @@ import pytest
 
 from tests.threats.conftest import Front
 from tests.threats.signing import Call
+from tests.threats.wire import GOOD
 
 SKEWED_S = 16 * 60
 
 
 def refused(front: Front, target: str, call: Call) -> tuple[int, str]:
-    """The answer, by a connection that stays usable, of a gateway that has seen this client before and so remembers
-    all of its Authorization but the signature. What was there stays."""
-    assert front.ask(front.anna.call("GET", target)).body == b"before"
-    answer = front.ask(call)
+    """The answer of a connection that has seen this client before and so remembers all of its heads but what differs
+    from each to the next. What was there stays."""
+    with front.line() as line:
+        for _ in range(GOOD):
+            line.send(front.anna.call("GET", target).wire())
+            assert line.answer().body == b"before"
+        line.send(call.wire())
+        answer = line.answer(head=call.method == "HEAD")
     assert front.stored(target) == b"before"
     assert b"before" not in answer.body
     return answer.said
@@ -61,6 +66,10 @@ def test_wrong_signature(front: Front, target: str) -> None:
     ]
     if forged[-1].headers["x-amz-date"] == good.headers["x-amz-date"]:
         forged.pop()
+    read = front.anna.call("GET", target)
+    forged += [
+        read.but(authorization=f"{read.headers['authorization'][:-64]}{one}") for one in ("0" * 64, flipped)
+    ]
     for call in forged:
         assert refused(front, target, call) == (403, "SignatureDoesNotMatch")
     assert front.stored(target + "x") is None

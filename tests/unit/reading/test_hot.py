@@ -85,7 +85,7 @@ class Door:
 
     def get(self, key: str, **options: Any) -> Answers | None:
         connection = Answers()
-        return connection if self.hot(connection, request(key, **options)) else None  # type: ignore[arg-type]
+        return connection if self.hot.answer(connection, request(key, **options)) else None  # type: ignore[arg-type]
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -204,3 +205,77 @@ def test_our_signer_makes_what_botocore_makes(
         "GET", HOST, path, query, headers, payload, signer.Credentials(ACCESS, SECRET), REGION, now
     )
     assert ours["authorization"] == theirs["authorization"]
+
+
+# --- requests of one shape (`verify_alike`)
+
+
+class Alike:
+    """A recognised head: all headers but the date, the signature and the range are those of others."""
+
+    def __init__(self, path: str, headers: dict[str, str], shape: Alike | None = None) -> None:
+        names = ("x-amz-date", "authorization", "range")
+        self.method, self.target = "GET", path
+        self.headers = headers
+        self.values = tuple(headers.get(name, "")[-64:].encode() for name in names)
+        self.shape: Any = shape or self
+        self.date_at, self.signature_at, self.range_at = 0, 1, 2 if "range" in headers else -1
+
+
+def alike(path: str, wanted: str | None = None, shape: Alike | None = None) -> Alike:
+    headers = {"x-amz-checksum-mode": "ENABLED"} | ({} if wanted is None else {"range": wanted})
+    return Alike(path, signed("GET", path, "", headers, b""), shape)
+
+
+def learn(verifier: Verifier, head: Alike) -> float:
+    now = signed_at(head.headers)
+    verifier.verify(head.method, head.target, "", head.headers, now)
+    verifier.learn_alike(head, head.headers)
+    return now
+
+
+@pytest.mark.parametrize("wanted", [None, "bytes=0-99"])
+def test_of_a_known_shape_only_what_differs_is_hashed_anew(wanted: str | None) -> None:
+    verifier = Verifier({ACCESS: SECRET}.get)
+    first = alike("/bucket/one", wanted)
+    assert verifier.verify_alike(first, signed_at(first.headers)) is None  # nothing was learned yet
+    now = learn(verifier, first)
+    other = Alike("/bucket/other", first.headers, first)
+    assert verifier.verify_alike(other, now) is None  # the signature of another path
+    for _ in range(5):  # until both are of one second
+        second = alike("/bucket/two%20words", wanted and "bytes=100-", first)
+        if second.values[0] == first.values[0]:
+            break
+        first = alike("/bucket/one", wanted)
+        learn(verifier, first)
+        second.shape = first
+    assert verifier.verify_alike(second, now) == ACCESS
+    for at, value in enumerate(second.values):
+        if value:
+            changed = alike("/bucket/two%20words", wanted, first)
+            changed.values = (*second.values[:at], value[:-1] + b"7", *second.values[at + 1 :])
+            if changed.values != second.values:
+                assert verifier.verify_alike(changed, now) is None
+    assert verifier.verify_alike(second, now + 16 * 60) is None
+    assert verifier.verify_alike(second, now - 16 * 60) is None
+
+
+def test_a_secret_that_was_withdrawn_or_changed_counts_at_once_for_a_known_shape() -> None:
+    secrets = {ACCESS: SECRET}
+    verifier = Verifier(secrets.get)
+    head = alike("/bucket/one")
+    now = learn(verifier, head)
+    assert verifier.verify_alike(head, now) == ACCESS
+    secrets[ACCESS] = "another"
+    assert verifier.verify_alike(head, now) is None
+    del secrets[ACCESS]
+    assert verifier.verify_alike(head, now) is None
+
+
+def test_what_a_client_signs_in_its_own_way_is_not_learned() -> None:
+    """Its canonical form is only found by trying (`_try_variants`), and a number of the call differs each time."""
+    for headers in ({"x-amz-meta-a": "b  c"}, {"amz-sdk-invocation-id": "6558653a"}):
+        verifier = Verifier({ACCESS: SECRET}.get)
+        head = Alike("/bucket/key", signed("GET", "/bucket/key", "", headers, b""))
+        now = learn(verifier, head)
+        assert verifier.verify_alike(head, now) is None
