@@ -79,11 +79,10 @@ class Fixed:
         record = connection.record
         record.status = 200
         count = int(size)
-        answer = b"HTTP/1.1 200 OK\r\n%bx-amz-request-id: %b\r\n%b" % (
-            connection.base_headers, record.request_id.encode("ascii"), self.middles[count]
-        )  # fmt: skip
+        request_id = record.request_id.encode("ascii")
+        answer = b"HTTP/1.1 200 OK\r\n%b%b\r\n%b" % (connection.base_headers, request_id, self.middles[count])
         if kind == "hot":
-            connection.answer(answer, self.bodies[count])
+            connection.answer(answer + self.bodies[count], count)
         else:
             connection.answer_files(answer, [(self.files[count], 0, count)])
         return True

@@ -234,10 +234,10 @@ class Store:
             return None
         return bytes(buffer) if small else buffer  # type: ignore[return-value]
 
-    def read_small(self, extent: Extent, start: int, count: int) -> bytes | None:
+    def read_small(self, extent: Extent, start: int, count: int) -> memoryview | bytes | None:
         """Bytes start … start+count (at most `SMALL_MAX`) of a block if that needs no disk and they are known to be
-        good, else None; counts the use. A whole block that nobody has checked yet is checked here: for so few bytes
-        that is cheaper than asking whether they ever left the page cache."""
+        good, else None; counts the use. They are there until the next call. A whole block that nobody has checked yet
+        is checked here: for so few bytes that is cheaper than asking whether they ever left the page cache."""
         segment = self._segments.get(extent.segment)
         if segment is None:
             return None
@@ -258,7 +258,7 @@ class Store:
                 return None
         if access & FREQUENCY != FREQUENCY:
             segment.access[extent.slot] = access + 1
-        return bytes(buffer)
+        return buffer
 
     def _read_small_slowly(self, extent: Extent, start: int, count: int) -> bytes | None:
         if not self.verified(extent):

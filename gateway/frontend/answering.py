@@ -39,7 +39,7 @@ def head_bytes(
     if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
         raise HeaderError("A header holds a line end.")
     line = _LINES.get(status) or f"HTTP/1.1 {status} Unknown\r\n"
-    text = f"x-amz-request-id: {record.request_id}\r\n{outcome}{lines}{framing}{closing}\r\n"
+    text = f"{record.request_id}\r\n{outcome}{lines}{framing}{closing}\r\n"
     try:
         encoded = text.encode("latin-1")
     except UnicodeEncodeError:

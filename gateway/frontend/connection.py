@@ -117,18 +117,17 @@ class Connection(HotWire):
     def _take(self, data: bytes) -> None:
         """The requests in `data`, until one takes longer or the rest is no complete head."""
         self._taking = True
+        server = self.server
         while data:
-            end = data.find(b"\r\n\r\n") + 4
-            if end < 4:
-                self._incomplete(data)
-                break
-            if end == len(data):
-                raw, self._rest = data, b""
+            head = recognise(self._shapes, data)
+            if head is not None:
+                self._rest = b""
             else:
+                end = data.find(b"\r\n\r\n") + 4
+                if end < 4:
+                    self._incomplete(data)
+                    break
                 raw, self._rest = data[:end], data[end:]
-            server = self.server
-            head = recognise(self._shapes, raw)
-            if head is None:
                 try:
                     head = parse_head(raw)
                 except S3Error as error:

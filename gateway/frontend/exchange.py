@@ -137,13 +137,13 @@ class HotConnection(Protocol):
 
     @property
     def base_headers(self) -> bytes:
-        """`Date` and `x-gateway-node`, as lines."""
+        """`Date` and `x-gateway-node`, as lines, and the name of `x-amz-request-id`, whose value is to follow."""
         ...
 
     def next_request_id(self) -> str: ...
 
-    def answer(self, head: bytes, body: bytes | bytearray = b"") -> None:
-        """The complete answer; `head` includes its empty line. It must not change any more."""
+    def answer(self, data: bytes, body_length: int) -> None:
+        """The complete answer; its last `body_length` bytes are the body."""
         ...
 
     def answer_files(self, head: bytes, slices: Sequence[tuple[FileSlice, int, int]]) -> None:

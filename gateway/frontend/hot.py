@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.cache.store import OBJECT, SMALL_MAX, Entry, Extent
 from gateway.frontend.exchange import RequestHead
-from gateway.frontend.request import Admitted, admit_again, admit_read
+from gateway.frontend.request import Admitted, admit_again, admit_read, recognise_again
 from gateway.frontend.traits import Traits
 from gateway.namespace.rules import Rule
 from gateway.objects.context import Services, View
@@ -46,6 +46,8 @@ class _Known:
     """`stamp` -1: the index has to be asked. `extents`: of the whole object, up to `BLOCKS_MAX` blocks. `since`,
     `until`: when the entry may be served without a question.
 
+    `who` and `whose`: the access key that was allowed this last under `view`, and its identity's name.
+
     `single`: the one block that is the whole object, for a GET of which the head's end is made in advance: `tail`, and
     with the stored checksums `tail_sums` (None when nobody has asked the origin for them yet)."""
 
@@ -63,6 +65,8 @@ class _Known:
         "tail_sums",
         "until",
         "view",
+        "who",
+        "whose",
     )
 
     def __init__(self, view: View, admitted: Admitted, rule: Rule) -> None:
@@ -79,6 +83,8 @@ class _Known:
         self.single: Extent | None = None
         self.tail = b""
         self.tail_sums: bytes | None = None
+        self.who = ""
+        self.whose = "-"
 
     def found(self, entry: Entry | None, extents: list[Extent | None], stamp: int) -> None:
         self.entry, self.extents, self.stamp = entry, extents, stamp
@@ -88,7 +94,7 @@ class _Known:
         if entry is None or len(extents) != 1 or not entry.size or self.op != "GetObject":
             return
         self.single = extents[0]
-        self.tail = b"x-gateway-cache: hit\r\nContent-Length: %d\r\n%b\r\n" % (entry.size, entry.wire)
+        self.tail = b"\r\nx-gateway-cache: hit\r\nContent-Length: %d\r\n%b\r\n" % (entry.size, entry.wire)
         sums = entry.checksum_wire
         self.tail_sums = None if sums == SUMS_UNKNOWN else self.tail[:-2] + sums + b"\r\n"
 
@@ -129,7 +135,7 @@ class HotPath:
             name = f"{head.headers.get('host')} {name}"
         known = self._known.get(name)
         if known is not None and known.view is view:
-            access_key = admit_again(head, view, known.admitted, now)
+            access_key = recognise_again(head, view, now)
             if access_key is None:
                 return False
         else:
@@ -137,6 +143,10 @@ class HotPath:
             if known is None:
                 return False
             access_key = known.admitted.auth.access_key
+        if access_key != known.who:
+            if not admit_again(view, known.admitted, access_key):
+                return False
+            known.who, known.whose = access_key, view.access.name_of(access_key)
         stamp = self._store.stamp()
         if known.stamp != stamp:
             self._look_up(known, stamp)
@@ -145,7 +155,7 @@ class HotPath:
             return False
         record = connection.record
         record.op = known.op
-        record.identity = view.access.name_of(access_key)
+        record.identity = known.whose
         if known.single is not None and traits.whole:
             return self._answer_single(connection, known, entry.version, known.single, traits.sums)
         if traits.conditional:
@@ -168,15 +178,11 @@ class HotPath:
             return False
         record = connection.record
         record.status, record.outcome = 200, "hit"
-        head = b"HTTP/1.1 200 OK\r\n%bx-amz-request-id: %b\r\n%b" % (
-            connection.base_headers,
-            record.request_id.encode(),
-            tail,
-        )
+        parts = b"HTTP/1.1 200 OK\r\n", connection.base_headers, record.request_id.encode(), tail
         if source is not None:
-            connection.answer_files(head, [(source, extent.offset, extent.length)])
+            connection.answer_files(b"".join(parts), [(source, extent.offset, extent.length)])
         elif data is not None:
-            connection.answer(head, data)
+            connection.answer(b"".join((*parts, data)), extent.length)
         self._sent[known.origin] = self._sent.get(known.origin, 0) + extent.length
         return True
 
@@ -227,7 +233,7 @@ class HotPath:
         length = stop - start
         if head.method == "HEAD" or not length:
             connection.record.outcome = "hit"
-            connection.answer(_head_bytes(connection, entry, span, length, sums))
+            connection.answer(_head_bytes(connection, entry, span, length, sums), 0)
             return True
         block_size = self._block_size
         first, last = start // block_size, (stop - 1) // block_size
@@ -265,7 +271,7 @@ class HotPath:
             data = self._store.read_small(extent, start - first * block_size, length)
             if data is None:
                 return False
-            connection.answer(_head_bytes(connection, entry, span, length, sums), data)
+            connection.answer(b"".join((_head_bytes(connection, entry, span, length, sums), data)), length)
         else:
             slices = self._slices(entry, extents[first : last + 1], first, start, stop)
             if slices is None:
@@ -303,7 +309,7 @@ def _head_bytes(
         record.status = 206
         line = b"HTTP/1.1 206 Partial Content\r\n"
         cut = b"Content-Range: bytes %d-%d/%d\r\n" % (span[0], span[1] - 1, entry.size)
-    return b"%b%bx-amz-request-id: %b\r\nx-gateway-cache: hit\r\nContent-Length: %d\r\n%b%b%b\r\n" % (
+    return b"%b%b%b\r\nx-gateway-cache: hit\r\nContent-Length: %d\r\n%b%b%b\r\n" % (
         line,
         connection.base_headers,
         record.request_id.encode("ascii"),

@@ -94,11 +94,10 @@ def admit_read(head: RequestHead, view: View, domain: str, now: float) -> Admitt
     return admitted if admitted.operation.name in _READS else None
 
 
-def admit_again(head: RequestHead, view: View, before: Admitted, now: float) -> str | None:
+def recognise_again(head: RequestHead, view: View, now: float) -> str | None:
     """For a read that was admitted under this very view before, with the same method, Host and target and without a
-    query: what it names and means is known, so only the signature and the rights of whoever signed are judged. His
-    access key; None for refusals, as in `admit_read`."""
-    address, operation = before.address, before.operation
+    query: what it names and means is known, so only the signature and (`admit_again`) the rights of whoever signed are
+    judged. His access key; None for refusals, as in `admit_read`."""
     verifier = view.verifier
     access_key = None if head.shape is None else verifier.verify_alike(head, now)
     if access_key is None:
@@ -109,9 +108,13 @@ def admit_again(head: RequestHead, view: View, before: Admitted, now: float) -> 
             return None
         if head.shape is not None:
             verifier.learn_alike(head, headers)
-    if not view.access.allowed(access_key, operation.action, address.bucket, address.key):
-        return None
     return access_key
+
+
+def admit_again(view: View, before: Admitted, access_key: str) -> bool:
+    """Whether what was admitted before is admitted for this signer."""
+    address = before.address
+    return view.access.allowed(access_key, before.operation.action, address.bucket, address.key)
 
 
 def admit(

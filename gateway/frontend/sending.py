@@ -119,28 +119,37 @@ class Sending:
                 queue.append(FilePart(source, offset, length))
         return self._start()
 
-    def send_one_file(self, head: bytes, source: FileSlice, offset: int, length: int) -> bool:
-        """As `send_files` of one slice: the usual hit, without the queue where the kernel takes all of it at once."""
+    def begin(self, head: bytes, source: FileSlice, offset: int, length: int) -> int:
+        """For a file of one piece that is in the page cache: gives the kernel the head, to be kept until `end`. How
+        much of it was taken; if all, `end` sends the file, else `send_files` the rest and the file.
+
+        Whatever needs the interpreter comes before: behind the copying of a sendfile it costs two or three times as
+        much, because its caches have gone."""
         if self._queue or self.populating or length > PIECE_BYTES or not source.resident(offset, length):
-            return self.send_files(head, ((source, offset, length),))
-        sent = count = 0
+            return 0
         try:
             if length >= self.cork_bytes:
                 self._cork()
             sent = self._sock.send(head, socket.MSG_MORE)
-            if sent == len(head):
-                count = os.sendfile(self._fd, source.fd, offset, length)
-            if self._corked and count == length:
+        except OSError:
+            return 0  # the next call will say why
+        self.passed += sent
+        return sent
+
+    def end(self, source: FileSlice, offset: int, length: int) -> bool:
+        """As `send`, of the file that `begin` began."""
+        count = 0
+        try:
+            count = os.sendfile(self._fd, source.fd, offset, length)
+            if count == length and self._corked:
                 self._uncork()
         except BLOCKED:
             pass
         except OSError as error:
             self._lost(error)
             return False
-        self.passed += sent + count
-        if count == length:
-            return True
-        return self.send_files(head[sent:], ((source, offset + count, length - count),))
+        self.passed += count
+        return count == length or self.send_files(b"", ((source, offset + count, length - count),))
 
     def rest(self, data: bytes, sent: int) -> None:
         """Takes over what a send on the socket itself has left."""

@@ -59,7 +59,7 @@ class Server:
         self._empty = asyncio.Event()
         self._empty.set()
         self._node_name = node_name
-        self.base_headers = b""  # of every answer
+        self.base_headers = b""  # `HotConnection.base_headers`
         self._stamp()
         self._id_prefix = os.urandom(4).hex().upper()
         self._ids = 0
@@ -167,7 +167,8 @@ class Server:
     def _stamp(self) -> None:
         """At most a sweep late, which spares every answer the question for the time."""
         date = formatdate(time.time(), usegmt=True)
-        self.base_headers = f"Date: {date}\r\nx-gateway-node: {self._node_name}\r\n".encode("ascii")
+        base = f"Date: {date}\r\nx-gateway-node: {self._node_name}\r\nx-amz-request-id: "
+        self.base_headers = base.encode("ascii")
 
     def _sweep(self) -> None:
         self._sweeper = self.loop.call_later(self._sweep_s, self._sweep)

@@ -152,8 +152,8 @@ class Shapes:
 
 
 def recognise(own: dict[int, Shape], raw: bytes) -> RequestHead | None:
-    """The head that `raw` is, up to and including the empty line, if it has one of the shapes; 1.4 µs. None: it has
-    to be parsed."""
+    """The head that `raw` is, up to and including the empty line and nothing behind it, if it has one of the shapes;
+    1.4 µs. None: it has to be parsed."""
     at = raw.find(_VERSION)
     shape = own.get(len(raw) - at)
     return None if shape is None or at < 0 else shape.read(raw, at)

@@ -82,11 +82,7 @@ class RequestLog:
         thread."""
         seconds = perf_counter() - record.began
         metrics = self._metrics
-        metrics.request(record.op, record.status, seconds)
-        if record.outcome != "-":
-            metrics.add("cache_outcomes", 1, record.outcome)
-        if record.sent:
-            metrics.add("sent_bytes", record.sent)
+        metrics.request(record.op, record.status, seconds, record.outcome, record.sent)
         if record.received:
             metrics.add("received_bytes", record.received)
         if self._sink is not None:

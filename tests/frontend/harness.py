@@ -61,12 +61,11 @@ class Tiny:
         name = head.target.partition("?")[0]
         record = connection.record
         record.status = 200
-        start = b"HTTP/1.1 200 OK\r\n" + connection.base_headers
+        start = b"HTTP/1.1 200 OK\r\n%b%b\r\n" % (connection.base_headers, record.request_id.encode())
         if name == "/hot":
             self.seen.append((head.method, head.target, b""))
-            connection.answer(
-                b"%bContent-Length: %d\r\n\r\n" % (start, len(head.target)), head.target.encode()
-            )
+            body = head.target.encode()
+            connection.answer(b"%bContent-Length: %d\r\n\r\n%b" % (start, len(body), body), len(body))
         elif name == "/hotfile":
             size = os.fstat(self.files["data"].fd).st_size
             half = size // 2

@@ -84,7 +84,9 @@ async def test_one_file_that_is_taken_at_once_is_all_sent(ends: Ends, path: Path
     file = File(path)
     # The socket takes at once what its buffer holds.
     ends.mine.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MIB)
-    at_once = ends.sending.send_one_file(HEAD, file, 7, length)
+    assert ends.sending.begin(HEAD, file, 7, length) == len(HEAD)
+    assert ends.corked == (length >= CORK_BYTES)
+    at_once = ends.sending.end(file, 7, length)
     assert await ends.receive(len(HEAD) + length) == HEAD + DATA[7 : 7 + length]
     if not at_once:
         await asyncio.wait_for(ends.done.wait(), 20)

@@ -31,13 +31,14 @@ HOST = "127.0.0.1:9000"
 class Answers:
     """A connection that keeps what it is told to answer."""
 
-    base_headers: bytes = b"Date: now\r\n"
+    base_headers: bytes = b"Date: now\r\nx-amz-request-id: "
     record: RequestRecord = field(default_factory=lambda: RequestRecord("ID", "peer", "GET", "/"))
     head: bytes = b""
     body: bytes = b""
 
-    def answer(self, head: bytes, body: bytes | bytearray = b"") -> None:
-        self.head, self.body = head, bytes(body)
+    def answer(self, data: bytes, body_length: int) -> None:
+        at = len(data) - body_length
+        self.head, self.body = data[:at], data[at:]
 
     def answer_files(self, head: bytes, slices: Any) -> None:
         import os
