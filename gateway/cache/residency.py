@@ -18,7 +18,6 @@ import ctypes
 import errno
 import mmap
 import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -27,11 +26,10 @@ Resident = Callable[[int, int, int], bool]  # (fd, offset, length)
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _CACHESTAT: Final = 451  # the same number on every architecture
-_RANGE = struct.Struct("@QQ").pack_into
-# PyDLL: the call takes a microsecond, giving up the GIL for it would cost more.
+# PyDLL: the call takes a microsecond, giving up the GIL for it would cost more. Its arguments are objects that exist
+# already, and of no declared types: to convert them on each call took as long as the call itself.
 _libc = ctypes.PyDLL(None)
 _syscall = _libc.syscall
-_syscall.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long]
 _syscall.restype = ctypes.c_long
 _mmap, _munmap, _mincore = _libc.mmap, _libc.munmap, _libc.mincore
 _mmap.argtypes = [
@@ -48,18 +46,12 @@ _mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 _MAP_FAILED: Final = ctypes.c_void_p(-1).value
 
 
-class _Scratch:
-    """Argument and answer of the system call, allocated once. Used under the GIL from start to end."""
-
-    def __init__(self) -> None:
-        self.range = bytearray(16)
-        self.answer = bytearray(40)
-        self._keep = [(ctypes.c_char * len(b)).from_buffer(b) for b in (self.range, self.answer)]
-        self.range_at, self.answer_at = (ctypes.addressof(k) for k in self._keep)
-        self.cached_pages = memoryview(self.answer).cast("Q")
-
-
-_scratch = _Scratch()
+# Question and answer of the system call, allocated once and used under the GIL from start to end: offset and length,
+# then the pages in the cache and four more counts.
+_memory = (ctypes.c_uint64 * 7)()
+_words = memoryview(_memory).cast("B").cast("Q")
+_number, _flags = ctypes.c_long(_CACHESTAT), ctypes.c_long(0)
+_range_at, _answer_at = (ctypes.c_long(ctypes.addressof(_memory) + at) for at in (0, 16))
 _byte = [bytearray(1)]
 
 
@@ -77,11 +69,11 @@ def _up_to_date(fd: int, offset: int) -> bool:
 def by_cachestat(fd: int, offset: int, length: int) -> bool:
     if length <= 0:
         return True
-    _RANGE(_scratch.range, 0, offset, length)
-    if _syscall(_CACHESTAT, fd, _scratch.range_at, _scratch.answer_at, 0):
+    _words[0], _words[1] = offset, length
+    if _syscall(_number, fd, _range_at, _answer_at, _flags):
         return False
     pages = (offset + length - 1) // _PAGE - offset // _PAGE + 1
-    if _scratch.cached_pages[0] < pages:
+    if _words[2] < pages:
         return False
     return _up_to_date(fd, offset + length - 1) and (pages < 3 or _up_to_date(fd, offset + length // 2))
 

@@ -19,8 +19,7 @@ from gateway.telemetry.requests import RequestRecord
 if TYPE_CHECKING:
     from gateway.frontend.server import Server
 
-Slice = tuple[FileSlice, int, int]  # source, offset, length
-Slices = Sequence[Slice]
+Slices = Sequence[tuple[FileSlice, int, int]]  # (source, offset, length)
 
 
 class Outbox:
@@ -33,34 +32,24 @@ class Outbox:
 
     ANSWERS_MAX = 32  # of 64 KiB each at most; files are only named here
 
-    __slots__ = ("_answers", "_begun", "_loop")
+    __slots__ = ("_answers", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._answers: list[tuple[HotWire, bytes, int, Slices]] = []
-        self._begun: list[tuple[HotWire, Slice]] = []
+        self._answers: list[tuple[HotWire, bytes | None, int, Slices]] = []
 
-    def post(self, wire: HotWire, data: bytes, body_length: int, slices: Slices) -> None:
-        """`data` is head and body, or the head of what `slices` hold."""
-        self._answers.append((wire, data, body_length, slices))
-        self._posted()
-
-    def post_begun(self, wire: HotWire, file: Slice) -> None:
-        self._begun.append((wire, file))
-        self._posted()
-
-    def _posted(self) -> None:
-        waiting = len(self._answers) + len(self._begun)
-        if waiting == 1:
+    def post(self, wire: HotWire, data: bytes | None, body_length: int, slices: Slices) -> None:
+        """`data` is head and body, or the head of what `slices` hold; None: the head has gone ahead."""
+        answers = self._answers
+        answers.append((wire, data, body_length, slices))
+        if len(answers) == 1:
             self._loop.call_soon(self._send)
-        elif waiting >= self.ANSWERS_MAX:
+        elif len(answers) >= self.ANSWERS_MAX:
             self._send()
 
     def _send(self) -> None:
         answers, self._answers = self._answers, []
-        begun, self._begun = self._begun, []
         sent = [wire for wire, data, length, slices in answers if wire.post(data, length, slices)]
-        sent += [wire for wire, file in begun if wire.post_begun(*file)]
         for wire in sent:
             wire.ended()
 
@@ -94,19 +83,17 @@ class HotWire(Wire):
         self.server.outbox.post(self, data, body_length, ())
 
     def answer_files(self, head: bytes, slices: Slices) -> None:
+        rest: bytes | None = head
         if len(slices) == 1:
             sent = self.sending.begin(head, *slices[0])
-            if sent == len(head):
-                self.server.outbox.post_begun(self, slices[0])
-                return
-            head = head[sent:]
-        self.server.outbox.post(self, head, 0, slices)
+            rest = head[sent:] if sent < len(head) else None
+        self.server.outbox.post(self, rest, 0, slices)
 
-    def post(self, data: bytes, body_length: int, slices: Slices) -> bool:
+    def post(self, data: bytes | None, body_length: int, slices: Slices) -> bool:
         """The outbox sends a whole answer. True if that has ended it."""
         if self.state is not BUSY:
             return False  # the client has gone meanwhile
-        if slices:
+        if data is None or slices:
             return self._post_files(data, slices)
         try:
             sent = self.sock.send(data)
@@ -123,25 +110,18 @@ class HotWire(Wire):
         self.sending.rest(data, sent)
         return False
 
-    def _post_files(self, head: bytes, slices: Slices) -> bool:
-        self._head_bytes = len(head)
+    def _post_files(self, head: bytes | None, slices: Slices) -> bool:
         sending = self.sending
         self._passed_before = sending.passed
-        if sending.send_files(head, slices):
+        if head is None:
+            self._head_bytes = 0
+            done = sending.end(*slices[0])
+        else:
+            self._head_bytes = len(head)
+            done = sending.send_files(head, slices)
+        if done:
             self.count_sent()
-            return True
-        return False
-
-    def post_begun(self, source: FileSlice, offset: int, length: int) -> bool:
-        """The outbox sends a file whose head has gone ahead (`Sending.begin`). As `post`."""
-        if self.state is not BUSY:
-            return False
-        self._head_bytes = 0
-        self._passed_before = self.sending.passed
-        if self.sending.end(source, offset, length):
-            self.record.sent = length
-            return True
-        return False
+        return done
 
     def count_sent(self) -> None:
         """Of an answer that took more than one call."""

@@ -29,6 +29,7 @@ BACKLOG: Final = 4096
 STALL_S_MAX: Final = 60.0
 _ACCEPTS_IN_A_ROW: Final = 64
 _SWEEP_S_MAX: Final = 1.0
+_HEX: Final = tuple(f"{number:02X}" for number in range(256))
 
 
 class Server:
@@ -62,6 +63,7 @@ class Server:
         self.base_headers = b""  # `HotConnection.base_headers`
         self._stamp()
         self._id_prefix = os.urandom(4).hex().upper()
+        self._id_stem = self._id_prefix + "000000"
         self._ids = 0
         # Short limits (tests) are swept more often.
         shortest = min(limits.head_timeout, limits.idle_timeout, stall_s_max)
@@ -99,8 +101,10 @@ class Server:
 
     def next_request_id(self) -> str:
         """16 hexadecimal digits: eight of this worker's start, eight counted."""
-        self._ids += 1
-        return f"{self._id_prefix}{self._ids & 0xFFFFFFFF:08X}"
+        self._ids = number = self._ids + 1
+        if not number & 0xFF:
+            self._id_stem = f"{self._id_prefix}{number >> 8 & 0xFFFFFF:06X}"
+        return self._id_stem + _HEX[number & 0xFF]
 
     def gone(self, connection: Connection) -> None:
         self._connections.discard(connection)

@@ -6,7 +6,7 @@ the slot of the dead), channel (`control.py`), restart policy (`restarts.py`).
 
     supervisor ── {"config", "slot", "workers", "rebuild"} ─▶ worker          first, once
                ◀─ {"ready": true} | {"failed": "sentence"} ─────              once
-               ◀─ {"metrics": snapshot, "status": {…}} ─────────              every 250 ms, and with ready, drained
+               ◀─ {"metrics": snapshot, "status": {…}} ─────────              every 250 ms, when idle every second
                ── {"budgets": {origin: sentence}} ──────────────▶              when it changes, see `budgets.py`
                ── {"prepare": number, "config"}, then {"commit"|"abort": number} ─▶   of a reload (`reload.py`)
                ◀─ {"done": "prepare"|"commit", "number", "objection"} ──         "" when it is done

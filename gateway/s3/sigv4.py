@@ -123,15 +123,16 @@ class Recognised(Protocol):
 
 class _Alike:
     """What requests of one shape and second have in common: the canonical request is the method, the path, `before`,
-    the range if it is signed, and `after`; `prefix` is what stands before its digest in the string to sign."""
+    the range if it is signed, and `after`; `inner` has hashed what stands before its digest in the string to sign."""
 
     __slots__ = (
         "after",
         "before",
         "date",
         "date_at",
+        "inner",
         "known",
-        "prefix",
+        "outer",
         "range_at",
         "signature_at",
         "signed_at",
@@ -149,7 +150,9 @@ class _Alike:
         before, _, after = block.partition("\0")
         self.before = f"\n\n{before}"
         self.after = after + headers["x-amz-content-sha256"]
-        self.prefix = known.prefix % (date, "")
+        self.inner = known.key.inner.copy()
+        self.inner.update((known.prefix % (date, "")).encode("latin-1"))
+        self.outer = known.key.outer
 
     def signed(self, head: Recognised) -> bool:
         """Whether the signature is that of this head. Of another second none is."""
@@ -160,9 +163,10 @@ class _Alike:
         if at >= 0:
             before += values[at].decode("ascii")
         canonical = f"{head.method}\n{head.target}{before}{self.after}"
-        digest = _sha256(canonical.encode("latin-1")).hexdigest()
-        made = self.known.key.sign((self.prefix + digest).encode("latin-1"))
-        return compare_digest(made.encode("ascii"), values[self.signature_at])
+        inner, outer = self.inner.copy(), self.outer.copy()
+        inner.update(_sha256(canonical.encode("latin-1")).hexdigest().encode("ascii"))
+        outer.update(inner.digest())
+        return compare_digest(outer.hexdigest().encode("ascii"), values[self.signature_at])
 
 
 class Verifier:

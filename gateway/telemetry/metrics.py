@@ -80,6 +80,10 @@ class Metrics:
         counts[_SUM] += seconds
         counts[_SENT] += sent
 
+    def activity(self) -> float:
+        """Another number whenever something was counted or set, for as good as certain."""
+        return sum(self._values.values()) + sum(map(sum, self._requests.values()))
+
     def snapshot(self) -> dict[str, Any]:
         """Everything, ready for JSON: `values` [[name, [label…], value]…] and `histograms`
         [[name, [label…], [count per bound…, count above], sum]…]. Counts are per bucket, not cumulative."""
