@@ -12,7 +12,6 @@ fills beyond the small transactions of step 3.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from typing import Any, Final
@@ -51,12 +50,12 @@ class _Kept:
 def read_record(opened: Segment, extent: Extent) -> tuple[Header, bytes] | None:
     """A record's header and payload when the header, both CRCs and the extent agree."""
     start = extent.offset - extent.lead
-    header = decode_header(os.pread(opened.fd, min(extent.lead, PAGE), start), start, opened.id)
+    header = decode_header(opened.read(min(extent.lead, PAGE), start), start, opened.id)
     if (
         header is None and extent.lead > PAGE
     ):  # a long meta blob; else behind the first page there is only a hole
-        header = decode_header(os.pread(opened.fd, extent.lead, start), start, opened.id)
-    payload = os.pread(opened.fd, extent.length, extent.offset)
+        header = decode_header(opened.read(extent.lead, start), start, opened.id)
+    payload = opened.read(extent.length, extent.offset)
     if (
         header is None
         or header.payload_offset != extent.offset

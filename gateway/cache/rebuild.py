@@ -56,6 +56,7 @@ class Rebuilder:
         for header in walk(opened.fd, segment):
             if self._stopped.is_set():
                 return adopted
+            self._segments.disk_read()
             end = header.payload_offset + header.payload_length
             entry = self._entry(header)
             if entry is not None:

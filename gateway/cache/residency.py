@@ -3,7 +3,8 @@ cheap.
 
 Measured for 1 MiB (µs): cachestat(2) 1.0, mincore on a mapping 18, preadv2(RWF_NOWAIT) of one byte 0.6.
 cachestat counts pages that are still being read, which would make a sendfile wait for them; a NOWAIT read of
-the last and the middle byte tells those (a page that is not up to date answers EAGAIN). 2.3 µs together.
+the last and the middle byte tells those (a page that is not up to date answers EAGAIN). 2.3 µs together. While nobody
+on the node has read from the disk for a second there are no such pages, and cachestat is enough (`calm`).
 
 Some places have no cachestat (kernels before 6.5, seccomp profiles) or a file system where it sees the wrong
 mapping (overlays): `choose` tries each way on a real file of the cache directory. mincore(2) counts up to date
@@ -18,11 +19,17 @@ import ctypes
 import errno
 import mmap
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from gateway.cache.shared import SharedPage
+
 Resident = Callable[[int, int, int], bool]  # (fd, offset, length)
+
+# A read of one piece takes a disk some milliseconds.
+CALM_NS: Final = 1_000_000_000
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _CACHESTAT: Final = 451  # the same number on every architecture
@@ -66,16 +73,39 @@ def _up_to_date(fd: int, offset: int) -> bool:
         raise
 
 
-def by_cachestat(fd: int, offset: int, length: int) -> bool:
-    if length <= 0:
-        return True
+def _cached(fd: int, offset: int, length: int) -> bool:
     _words[0], _words[1] = offset, length
     if _syscall(_number, fd, _range_at, _answer_at, _flags):
         return False
-    pages = (offset + length - 1) // _PAGE - offset // _PAGE + 1
-    if _words[2] < pages:
+    return _words[2] >= (offset + length - 1) // _PAGE - offset // _PAGE + 1
+
+
+def by_cachestat(fd: int, offset: int, length: int) -> bool:
+    if length <= 0:
+        return True
+    return (
+        _cached(fd, offset, length)
+        and _up_to_date(fd, offset + length - 1)
+        and (length < 3 * _PAGE or _up_to_date(fd, offset + length // 2))
+    )
+
+
+def calm(resident: Resident, page: SharedPage) -> Resident:
+    """`resident` without its reads while none on the disk can be under way. All who read from segments without
+    knowing that they need no disk say so to `page`, and whoever is told here that he would have to wait will."""
+    if resident is not by_cachestat:
+        return resident
+
+    def ask(fd: int, offset: int, length: int) -> bool:
+        if time.monotonic_ns() - page.disk_read_ns > CALM_NS:
+            if length <= 0 or _cached(fd, offset, length):
+                return True
+        elif by_cachestat(fd, offset, length):
+            return True
+        page.disk_read()
         return False
-    return _up_to_date(fd, offset + length - 1) and (pages < 3 or _up_to_date(fd, offset + length // 2))
+
+    return ask
 
 
 def by_mincore(fd: int, offset: int, length: int) -> bool:

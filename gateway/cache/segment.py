@@ -20,6 +20,7 @@ import mmap
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -56,14 +57,22 @@ class Segment:
     """One open segment; implements `frontend.exchange.FileSlice`. The descriptor lives as long as somebody
     holds the object, so bytes can still be sent from a segment that was evicted meanwhile."""
 
-    __slots__ = ("_resident", "access", "fd", "id", "warned")
+    __slots__ = ("_disk_read", "_resident", "access", "fd", "id", "warned")
 
-    def __init__(self, segment: int, fd: int, access: mmap.mmap | bytearray, resident: Resident) -> None:
+    def __init__(
+        self,
+        segment: int,
+        fd: int,
+        access: mmap.mmap | bytearray,
+        resident: Resident,
+        disk_read: Callable[[], None],
+    ) -> None:
         self.id = segment
         self.fd = fd
         self.access = access
         self.warned = False
         self._resident = resident
+        self._disk_read = disk_read
 
     def __del__(self) -> None:
         os.close(self.fd)
@@ -79,10 +88,19 @@ class Segment:
         buffer = [bytearray(min(length, _POPULATE_STEP))]
         end = offset + length
         while offset < end:
+            self._disk_read()
             count = os.preadv(self.fd, buffer, offset)
             if count == 0:
                 return
             offset += count
+        self._disk_read()
+
+    def read(self, count: int, offset: int) -> bytes:
+        """May wait for the disk."""
+        self._disk_read()
+        data = os.pread(self.fd, count, offset)
+        self._disk_read()
+        return data
 
 
 class Segments:
@@ -93,11 +111,15 @@ class Segments:
     # segments stay open. The soft limit of descriptors is raised by the worker at its start.
     OPEN_MAX: Final = 1024
 
-    def __init__(self, directory: Path, slots: int, resident: Resident) -> None:
+    def __init__(
+        self, directory: Path, slots: int, resident: Resident, disk_read: Callable[[], None]
+    ) -> None:
+        """`disk_read` is called before and after whatever may wait for the disk."""
         self.directory = directory
         self.slots = slots
         self.acc_bytes = (slots + 4095) // 4096 * 4096  # what a segment's access bytes take on disk
         self.resident = resident
+        self.disk_read = disk_read
         self._open: OrderedDict[int, Segment] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -130,7 +152,7 @@ class Segments:
         except FileNotFoundError:
             return None
         try:
-            loaded = Segment(segment, fd, self._map_access(segment), self.resident)
+            loaded = Segment(segment, fd, self._map_access(segment), self.resident, self.disk_read)
         except BaseException:
             os.close(fd)
             raise

@@ -8,6 +8,7 @@
     16  u64  changes of worker 0, of worker 1, …: counts what that worker has committed to the index. None ever
              falls, so their sum (`stamp`) is another one after every change, and what was read from the index under
              one stamp is still true under the same.
+    4088  u64  disk_read_ns: when a worker last read from the disk, or learned that it has to (monotonic), about
 
 Aligned 8-byte stores through a memoryview are single stores on every machine this runs on. The file is fully
 allocated before it is mapped: a hole touched on a full disk would be a SIGBUS.
@@ -17,10 +18,12 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from pathlib import Path
 from typing import Final
 
-_CHANGES: Final = 2  # the first of the workers' words; the page has room for 510, the config allows 256
+_CHANGES: Final = 2  # the first of the workers' words; the page has room for 509, the config allows 256
+_DISK: Final = 511
 
 
 class SharedPage:
@@ -47,6 +50,13 @@ class SharedPage:
 
     def distrust(self, ns: int) -> None:
         self.words[0] = max(ns, self.words[0])
+
+    @property
+    def disk_read_ns(self) -> int:
+        return self.words[_DISK]
+
+    def disk_read(self) -> None:
+        self.words[_DISK] = time.monotonic_ns()
 
     @property
     def evictions(self) -> int:

@@ -300,7 +300,7 @@ def _reconcile(
     left to be scanned, now or since a start whose scan did not end?"""
     writer = IndexWriter(index)
     changes = Changes(index, capacity, lambda: 0)
-    segments = Segments(segments_dir(root), state.slots, lambda *_: False)
+    segments = Segments(segments_dir(root), state.slots, lambda *_: False, lambda: None)
     try:
         rows = index.segment_rows()
         with_rows = bool(rows)

@@ -38,7 +38,7 @@ from gateway.cache.layout import (
     index_dir,
     segments_dir,
 )
-from gateway.cache.residency import choose
+from gateway.cache.residency import calm, choose
 from gateway.cache.segment import CHECKED, FREQUENCY, WRITTEN, Segment, Segments, slots_of
 from gateway.cache.shared import SharedPage
 from gateway.cache.startup import take_over
@@ -83,7 +83,8 @@ class Store:
         self._locks = locks
         files = segments_dir(directory)
         slots = index.number(b"slots") or slots_of(segment_bytes)
-        self._segments = Segments(files, slots, choose(files))
+        self._disk_read = index.shared.disk_read
+        self._segments = Segments(files, slots, calm(choose(files), index.shared), self._disk_read)
         self._changes = Changes(index, capacity, self._spare_bytes)
         self._writer = IndexWriter(index, worker)
         self._io = Threads("cache-io")
@@ -225,6 +226,7 @@ class Store:
         try:
             got = os.preadv(segment.fd, [buffer], extent.offset + start, os.RWF_NOWAIT)
         except BlockingIOError:
+            self._disk_read()
             return None
         except OSError:  # RWF_NOWAIT is not supported here
             if not segment.resident(extent.offset + start, count):
@@ -261,6 +263,7 @@ class Store:
         return buffer
 
     def _read_small_slowly(self, extent: Extent, start: int, count: int) -> bytes | None:
+        self._disk_read()
         if not self.verified(extent):
             return None
         data = self.read_now(extent, start, count)

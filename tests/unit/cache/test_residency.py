@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cache.residency import Resident, always, by_cachestat, by_mincore, choose
+from gateway.cache import residency
+from gateway.cache.residency import CALM_NS, Resident, always, by_cachestat, by_mincore, calm, choose
+from gateway.cache.shared import SharedPage
 
 SIZE = 1 << 20
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -77,3 +79,42 @@ def test_the_choice_tells_the_truth_and_leaves_nothing_behind(file: int, tmp_pat
     chosen = choose(tmp_path / "cache")
     assert chosen is always or not chosen(file, 0, 2 * SIZE)
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[SharedPage]:
+    page = SharedPage(tmp_path / "shared")
+    yield page
+    page.close()
+
+
+def test_pages_that_may_still_be_read_are_looked_for_only_after_reads(
+    file: int, resident: Resident, page: SharedPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if resident is not by_cachestat:
+        assert calm(resident, page) is resident
+        return
+    probed: list[int] = []
+    monkeypatch.setattr(residency, "_up_to_date", lambda fd, offset: not probed.append(offset))
+    ask = calm(resident, page)
+    assert ask(file, 0, SIZE)
+    assert ask(file, 0, 0)
+    assert probed == []
+    page.disk_read()
+    assert ask(file, 0, SIZE)
+    assert probed == [SIZE - 1, SIZE // 2]
+    monkeypatch.setattr(residency.time, "monotonic_ns", lambda now=page.disk_read_ns: now + CALM_NS + 1)
+    assert ask(file, 0, SIZE)
+    assert len(probed) == 2
+
+
+@pytest.mark.parametrize("way", [by_cachestat])
+def test_whoever_learns_that_he_has_to_wait_tells_the_others(
+    file: int, page: SharedPage, way: Resident
+) -> None:
+    assert page.disk_read_ns == 0
+    assert not calm(way, page)(file, SIZE, PAGE)
+    assert page.disk_read_ns
+    # By then there are reads under way, so nothing that was dropped is taken for being there either.
+    drop(file)
+    assert not calm(way, page)(file, 0, SIZE)

@@ -315,3 +315,22 @@ async def test_frequency_counts_to_three_and_keeps_the_flags(tmp_path: Path) -> 
         for _ in range(9):
             store.touch(extent)
         assert segment.access[extent.slot] == before | 3
+
+
+async def test_reads_that_may_wait_for_the_disk_are_told_to_all_workers(tmp_path: Path) -> None:
+    async with running(tmp_path) as store:
+        await put(store, KEY, payload(1, MIB))
+        extent = store.lookup(KEY, 0, 0)[1][0]
+        assert extent is not None
+        shared = store._index.shared
+        assert await read(store, KEY) == payload(1, MIB)
+        segment = store.segment(extent.segment)
+        assert segment is not None
+        for wait in (
+            lambda: segment.populate(extent.offset, extent.length),
+            lambda: segment.read(1, extent.offset),
+            lambda: segment.resident(extent.offset + MIB, MIB),
+        ):
+            shared.words[-1] = 0
+            wait()
+            assert shared.disk_read_ns > 0
