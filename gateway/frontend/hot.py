@@ -162,7 +162,7 @@ class HotPath:
             code = check(parse_conditions(head.headers), entry.etag, entry.last_modified)
             if code is not None:
                 return False
-        return self._answer(connection, head, known, entry, traits.sums)
+        return self._answer(connection, head, known, entry, traits)
 
     def _answer_single(
         self, connection: HotConnection, known: _Known, version: int, extent: Extent, sums: bool
@@ -216,16 +216,16 @@ class HotPath:
         known.found(entry, extents, stamp)
 
     def _answer(
-        self, connection: HotConnection, head: RequestHead, known: _Known, entry: Entry, with_sums: bool
+        self, connection: HotConnection, head: RequestHead, known: _Known, entry: Entry, traits: Traits
     ) -> bool:
-        wanted = head.headers.get("range")
+        wanted = None if traits.whole else head.headers.get("range")
         span, sums = None, b""
         if wanted is not None:
             try:
                 span = parse_range(wanted, entry.size)
             except S3Error:
                 return False
-        elif with_sums:
+        elif traits.sums:
             sums = entry.checksum_wire
             if sums == SUMS_UNKNOWN:
                 return False

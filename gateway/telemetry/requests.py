@@ -73,8 +73,8 @@ class RequestLog:
         self._metrics = metrics
         self._sink = sink
         self._format = logfmt_line if logfmt else json_line
-        self._second = 0
-        self._prefix = ""
+        self._ms = self._second = 0
+        self._prefix = self._stamp = ""
         self._dropped = 0
 
     def finished(self, record: RequestRecord) -> None:
@@ -89,12 +89,16 @@ class RequestLog:
             self._sink.write(self._format(record, self._now(), seconds))
 
     def _now(self) -> str:
-        now = time.time()
-        second = int(now)
+        ms = int(time.time() * 1000)
+        if ms == self._ms:
+            return self._stamp
+        self._ms = ms
+        second, ms = divmod(ms, 1000)
         if second != self._second:
             self._second = second
             self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._prefix}.{int((now - second) * 1000):03d}Z"
+        self._stamp = f"{self._prefix}.{ms:03d}Z"
+        return self._stamp
 
     def publish(self) -> None:
         """Takes over what the sink's thread counted; before each snapshot."""
