@@ -53,10 +53,9 @@ class Rebuilder:
             return 0
         adopted = end = 0
         batch: list[tuple[Header, Entry]] = []
-        for header in walk(opened.fd, segment):
+        for header in walk(opened.fd, segment, self._segments.disk_read):
             if self._stopped.is_set():
                 return adopted
-            self._segments.disk_read()
             end = header.payload_offset + header.payload_length
             entry = self._entry(header)
             if entry is not None:

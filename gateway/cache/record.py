@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from awscrt.checksums import crc32c
@@ -126,15 +126,17 @@ def decode_header(data: bytes | memoryview, offset: int, segment: int) -> Header
     return Header(offset, payload_crc, slot, length, block, version, segment, meta)
 
 
-def walk(fd: int, segment: int) -> Iterator[Header]:
+def walk(fd: int, segment: int, disk_read: Callable[[], None] = lambda: None) -> Iterator[Header]:
     """Every record from the start up to the first that does not parse or ends past the file: the good
-    part."""
+    part. `disk_read` is called before and after each read."""
     size = os.fstat(fd).st_size
     offset = 0
     while offset < size:
+        disk_read()
         header = decode_header(os.pread(fd, 4096, offset), offset, segment)
         if header is None:  # a meta blob longer than the usual read, or the end of the good part
             header = decode_header(os.pread(fd, HEADER_SIZE + META_SIZE_MAX, offset), offset, segment)
+        disk_read()
         if header is None or header.payload_offset + header.payload_length > size:
             return
         yield header

@@ -4,7 +4,7 @@ cheap.
 Measured for 1 MiB (µs): cachestat(2) 1.0, mincore on a mapping 18, preadv2(RWF_NOWAIT) of one byte 0.6.
 cachestat counts pages that are still being read, which would make a sendfile wait for them; a NOWAIT read of
 the last and the middle byte tells those (a page that is not up to date answers EAGAIN). 2.3 µs together. While nobody
-on the node has read from the disk for a second there are no such pages, and cachestat is enough (`calm`).
+on the node has read from the disk for a while there are no such pages, and cachestat is enough (`calm`).
 
 Some places have no cachestat (kernels before 6.5, seccomp profiles) or a file system where it sees the wrong
 mapping (overlays): `choose` tries each way on a real file of the cache directory. mincore(2) counts up to date
@@ -28,8 +28,8 @@ from gateway.cache.shared import SharedPage
 
 Resident = Callable[[int, int, int], bool]  # (fd, offset, length)
 
-# A read of one piece takes a disk some milliseconds.
-CALM_NS: Final = 1_000_000_000
+# A read of one piece takes a disk some milliseconds, and a cloud volume that is throttled seconds.
+CALM_NS: Final = 20_000_000_000
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _CACHESTAT: Final = 451  # the same number on every architecture

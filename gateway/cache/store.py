@@ -51,7 +51,7 @@ __all__ = ["ABSENT", "OBJECT", "Entry", "Extent", "Segment", "Store"]
 
 log = structlog.get_logger()
 
-# What `read_small` reads: below it, copying out of a reused buffer beats zeroing a new one.
+# What `read_small` reads, into a buffer that is reused: up to here joining head and body beats a sendfile.
 SMALL_MAX = 64 << 10
 
 
@@ -232,7 +232,8 @@ class Store:
             if not segment.resident(extent.offset + start, count):
                 return None
             got = os.preadv(segment.fd, [buffer], extent.offset + start)
-        if got != count:
+        if got != count:  # by which the rest is being read already
+            self._disk_read()
             return None
         return bytes(buffer) if small else buffer  # type: ignore[return-value]
 
@@ -249,6 +250,7 @@ class Store:
         except OSError:  # not in the page cache, or RWF_NOWAIT is not supported here
             return self._read_small_slowly(extent, start, count)
         if got != count:
+            self._disk_read()
             return None
         access = segment.access[extent.slot]
         if not access & CHECKED:

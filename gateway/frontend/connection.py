@@ -10,7 +10,7 @@ as a task. The next request is looked at when the answer before it has ended; un
 
 A hot answer of 4 KiB costs 17 µs with a boto3 head of ten lines (loadtest/front.py): 7 are the two system calls and
 uvloop, as many the head, which is 4 while nothing else competes for the CPU's caches. So nothing is done here per
-request that can be done per second or per connection.
+request that can be done per second or per connection, and a head that is like one before is not parsed (`shapes.py`).
 
 No request costs a timer: a sweep over all connections (server.py) comes every second at most and compares what has
 moved since, so a limit takes effect up to a second late.
@@ -36,7 +36,7 @@ from gateway.frontend.exchange import Application, HotConnection, RequestHead
 from gateway.frontend.head import HEAD_BYTES_MAX, hopeless, parse_head
 from gateway.frontend.hot_wire import HotWire
 from gateway.frontend.sending import BLOCKED
-from gateway.frontend.shapes import Shape, recognise
+from gateway.frontend.shapes import LESSONS_MAX, Shape, recognise
 from gateway.frontend.wire import (
     BUSY,
     CLOSED,
@@ -70,6 +70,7 @@ class Connection(HotWire):
         "_body",
         "_flushed",
         "_keep",
+        "_lessons",
         "_rest",
         "_seen",
         "_shapes",
@@ -86,6 +87,7 @@ class Connection(HotWire):
         self.requests = 0
         self._rest = b""  # read and not yet looked at: the begin of the next request
         self._shapes: dict[int, Shape] = {}  # of heads that came before
+        self._lessons = LESSONS_MAX
         self._keep = False  # the connection outlives the answer under way
         self._taking = False  # `_take` is running further up the stack
         self._body: Body | None = None
@@ -119,7 +121,7 @@ class Connection(HotWire):
         self._taking = True
         server = self.server
         while data:
-            head = recognise(self._shapes, data)
+            raw, head = data, recognise(self._shapes, data)
             if head is not None:
                 self._rest = b""
             else:
@@ -129,17 +131,20 @@ class Connection(HotWire):
                     break
                 raw, self._rest = data[:end], data[end:]
                 try:
-                    head = parse_head(raw)
+                    head = (self._rest and recognise(self._shapes, raw)) or parse_head(raw)
                 except S3Error as error:
                     self._refuse(error)
                     break
-                server.shapes.learn(self._shapes, raw, head)
             self.state = BUSY
             self.requests += 1
             self._keep = head.keep_alive and not server.draining
             self.record = RequestRecord(server.next_request_id(), self.peer, head.method, head.target)
             if head.length != 0 or not self._hot(head):
                 self._start(head)
+            elif head.shape is None and self._lessons:
+                # Only of who may read: strangers shall not fill memory.
+                self._lessons -= 1
+                server.shapes.learn(self._shapes, raw, head)
             if self.state:
                 break
             data, self._rest = self._rest, b""

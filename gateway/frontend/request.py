@@ -122,7 +122,7 @@ def admit(
 ) -> Admitted:
     """Raises S3Error for what is malformed, forged or forbidden; NoSuchBucket and NotFound for an allowed name
     without a mount. `now`: seconds since the epoch. `record` learns the operation and the identity as soon as they
-    are known. Called on every hit: costs little more than the signature."""
+    are known. Costs little more than the signature."""
     raw_path, _, raw_query = head.target.partition("?")
     address = parse_address(raw_path, raw_query, head.headers.get("host", ""), domain)
     headers = hoist(head.headers, address)

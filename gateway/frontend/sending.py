@@ -123,8 +123,9 @@ class Sending:
         """For a file of one piece that is in the page cache: gives the kernel the head, to be kept until `end`. How
         much of it was taken; if all, `end` sends the file, else `send_files` the rest and the file.
 
-        Whatever needs the interpreter comes before: behind the copying of a sendfile it costs two or three times as
-        much, because its caches have gone."""
+        That the file is in the page cache is asked here and not again in `end`, a turn of the event loop later at
+        most. But whatever needs the interpreter comes now: behind the copying of a sendfile it costs two or three
+        times as much, because its caches have gone."""
         if self._queue or self.populating or length > PIECE_BYTES or not source.resident(offset, length):
             return 0
         try:

@@ -2,7 +2,8 @@
 
 This runs on every request, so the common case is straight: everything that follows from the part of
 Authorization before `Signature=` (which a client repeats for a day) is remembered as one `_Known`, after a
-signature made with it was good. Rules, each in the order in which it is answered:
+signature made with it was good, and for heads that were recognised (`frontend/shapes.py`) whatever requests of
+one second have in common as one `_Alike`. Rules, each in the order in which it is answered:
 
   * header and query authentication together, or several in one query: InvalidArgument
   * no authentication: AccessDenied; not of the SigV4 shape: AuthorizationHeaderMalformed
@@ -54,6 +55,8 @@ __all__ = ["Authenticated", "Verifier"]
 # One per client, day and set of signed headers. Full, it is emptied: learning again costs 20 µs, bookkeeping
 # more.
 KNOWN_MAX = 4096
+# Shapes of requests; as many as a server knows at a time.
+ALIKE_MAX = 256
 # Names of unsigned headers remembered as harmless, per _Known; beyond it they are looked at one by one.
 HARMLESS_MAX = 128
 
@@ -202,7 +205,7 @@ class Verifier:
         alike = _Alike(head.shape, known, headers)
         if not alike.signed(head):
             return
-        if len(self._alike) >= KNOWN_MAX:
+        if len(self._alike) >= ALIKE_MAX:
             self._alike.clear()
         self._alike[head.shape] = alike
 

@@ -2,7 +2,7 @@
 
 A worker's snapshot replaces its former one. When the worker dies its last counters go into a base that stays,
 so what is shown never goes backwards while the node lives; at most the last quarter second of the dead
-worker's counts is lost. Its gauges go with it.
+worker's counts of requests is lost, and the last second of others. Its gauges go with it.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Metrics:
             del self._values[series]
 
     def get(self, name: str, *labels: str) -> float:
-        """The value now; 0 for what was never counted."""
+        """The value now of what `add` and `set` keep; 0 for what was never counted."""
         return self._values.get((name, labels), 0)
 
     def request(self, op: str, status: int, seconds: float, outcome: str = "-", sent: int = 0) -> None:

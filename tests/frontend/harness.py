@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,6 +56,9 @@ class Tiny:
         self.events: list[str] = []
         self.errors: list[BaseException] = []
         self.gate = asyncio.Event()
+        self.answered: Callable[[], None] = lambda: (
+            None
+        )  # called when an answer waits for the end of the turn
 
     def hot(self, connection: HotConnection, head: RequestHead) -> bool:
         name = head.target.partition("?")[0]
@@ -71,12 +74,15 @@ class Tiny:
             half = size // 2
             slices = [(self.files["data"], 0, half), (self.files["data"], half, size - half)]
             connection.answer_files(b"%bContent-Length: %d\r\n\r\n" % (start, size), slices)
+        elif name == "/hotone":
+            connection.answer_files(start + b"Content-Length: 1000\r\n\r\n", [(self.files["data"], 0, 1000)])
         elif name == "/hotshort":
             connection.answer_files(start + b"Content-Length: 1000\r\n\r\n", [(self.files["short"], 0, 1000)])
         elif name == "/hotbug":
             raise ZeroDivisionError("a secret text")
         else:
             return False
+        self.answered()
         return True
 
     async def handle(self, exchange: Exchange) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.frontend.sending import Sending
 from tests.frontend import harness
 from tests.frontend.harness import LAST, Client, Door, File, H
 from tests.processes import wait_for
@@ -191,3 +192,35 @@ def test_a_large_answer_from_memory_waits_for_its_reader(door: Door) -> None:
         assert client.answer()[2] == body
         client.send(get(b"/hot"))
         assert client.answer()[2] == b"/hot"
+
+
+@pytest.mark.parametrize("target", [b"/hot", b"/hotone"])
+def test_what_a_client_did_not_take_because_it_had_gone_is_not_counted(
+    door: Door, data: bytes, target: bytes
+) -> None:
+    """Between the call that answers and the end of the turn, when the answer is sent."""
+    with door.connect() as client:
+        client.send(get(b"/hotone"))
+        assert client.answer()[2] == data[:1000]
+        door.app.answered = lambda: reset(client)
+        client.send(get(target))
+        first, last = door.finished(2)
+    assert (first.sent, first.error) == (1000, "")
+    assert (last.sent, last.error) == (0, "ClientGone")
+
+
+def test_a_bug_with_one_answer_costs_nobody_else_his(
+    door: Door, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Sending, "end", fail)
+    with door.connect() as client, door.connect() as other:
+        # Both in one turn of the loop.
+        door.app.answered = lambda: other.send(get(b"/hot")) if not door.app.seen else None
+        client.send(get(b"/hotone"))
+        assert other.answer()[2] == b"/hot"
+        assert b"\r\n\r\n" not in client.rest().partition(b"\r\n\r\n")[2]
+        other.send(get(b"/hot"))
+        assert other.answer()[2] == b"/hot"

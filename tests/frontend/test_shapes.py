@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from gateway.frontend.exchange import RequestHead
 from gateway.frontend.head import parse_head
-from gateway.frontend.shapes import OWN_MAX, SHAPES_MAX, Shape, Shapes, recognise
+from gateway.frontend.shapes import LESSONS_MAX, SHAPES_MAX, Shape, Shapes, recognise
 from gateway.s3.errors import S3Error
+from tests.frontend import harness
 
 DATE, SIGNATURE, NUMBER = "20260101T000000Z", "0123456789abcdef" * 4, "6558653a-eea1-4868-aa96-15505992903c"
 
@@ -120,7 +121,7 @@ def test_only_plain_signed_reads_have_a_shape() -> None:
         boto3(more="Transfer-Encoding: chunked\r\n"),
         boto3().replace(b"HTTP/1.1", b"HTTP/1.0"),
         boto3(more=twice),
-        boto3(more=f"user-agent: {'a' * 4096}\r\n"),
+        boto3(more=f"user-agent: {'a' * 2048}\r\n"),
         boto3().replace(b"X-Amz-Date: ", b"Date: "),
         boto3(signature=SIGNATURE[:-1]),
         boto3().replace(b"Authorization:", b"Authority:"),
@@ -138,7 +139,6 @@ def test_equal_shapes_of_a_server_are_one_and_their_number_is_bounded() -> None:
     for length in range(SHAPES_MAX + 2):
         raw = boto3(more=f"user-agent: {'a' * length}\r\n")
         shapes.learn(one, raw, parse_head(raw))
-        assert len(one) <= OWN_MAX
         assert len(shapes._known) <= SHAPES_MAX
         head = recognise(one, raw)
         assert head is not None
@@ -185,3 +185,25 @@ def test_values_of_any_bytes(heads: list[bytes], data: st.DataObject) -> None:
     head = recognise(own, bytes(raw))
     if head is not None:
         assert told(head) == parsed(bytes(raw))
+
+
+def test_only_whoever_may_read_teaches_a_connection_anything_and_not_for_ever() -> None:
+    with harness.door() as door, door.connect() as client:
+        for raw in (boto3("/echo"), boto3("/echo"), boto3("/echo", wanted="bytes=0-9")):
+            client.send(raw)
+            assert client.answer()[0] == 200
+        assert not door.server.shapes._known
+        for number in range(2 * LESSONS_MAX):
+            client.send(boto3("/hot", more=f"X-Forwarded-For: {number}\r\n"))
+            assert client.answer()[2] == b"/hot"
+        assert len(door.server.shapes._known) == LESSONS_MAX
+
+
+def test_requests_that_come_together_are_recognised_one_by_one() -> None:
+    with harness.door() as door, door.connect() as client:
+        client.send(boto3("/hot"))
+        assert client.answer()[2] == b"/hot"
+        client.send(b"".join(boto3(f"/hot?{number}") for number in range(20)))
+        for number in range(20):
+            assert client.answer()[2] == b"/hot?%d" % number
+        assert [target for _, target, _ in door.app.seen[1:]] == [f"/hot?{number}" for number in range(20)]

@@ -176,3 +176,14 @@ def test_header_and_query_authentication_together(front: Front, target: str) -> 
     ]
     for url in urls:
         assert refused(front, target, replace(signed, target=url)) == (400, "InvalidArgument")
+
+
+def test_a_signature_for_a_key_that_ends_in_a_question_mark(front: Front, target: str) -> None:
+    """Not good for the key before it, not even on a connection that was sent `/key?` many times."""
+    signed = front.anna.call("GET", f"{target}%3F")
+    with front.line() as line:
+        for _ in range(GOOD):
+            line.send(replace(front.anna.call("GET", target), target=f"{target}?").wire())
+            assert line.answer().body == b"before"
+        line.send(replace(signed, target=f"{target}?").wire())
+        assert line.answer().said == (403, "SignatureDoesNotMatch")

@@ -334,3 +334,19 @@ async def test_reads_that_may_wait_for_the_disk_are_told_to_all_workers(tmp_path
             shared.words[-1] = 0
             wait()
             assert shared.disk_read_ns > 0
+
+
+@pytest.mark.parametrize("read_now", [True, False])
+async def test_a_read_without_waiting_that_comes_back_short_has_started_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_now: bool
+) -> None:
+    async with running(tmp_path) as store:
+        await put(store, KEY, b"hello")
+        extent = store.lookup(KEY, 0, 0)[1][0]
+        assert extent is not None
+        shared = store._index.shared
+        shared.words[-1] = 0
+        preadv = os.preadv
+        monkeypatch.setattr(os, "preadv", lambda *args: preadv(*args) - 1)
+        assert (store.read_now if read_now else store.read_small)(extent, 0, 5) is None
+        assert shared.disk_read_ns > 0
