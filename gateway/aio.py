@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -59,10 +61,16 @@ THREADS: Final = 8
 
 
 class Threads:
-    """A bounded pool for blocking calls."""
+    """A bounded pool for blocking calls. `nice`: by so much its threads stand back behind the event loop where both
+    want the core (Linux keeps that per thread)."""
 
-    def __init__(self, name: str, count: int = THREADS) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+    def __init__(self, name: str, count: int = THREADS, nice: int = 0) -> None:
+        self._nice = nice
+        self._pool = ThreadPoolExecutor(count, name, self._began if nice else None)
+
+    def _began(self) -> None:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
