@@ -8,9 +8,9 @@
 A request without a body is first offered to `Application.hot`, within the callback that read it. Everything else runs
 as a task. The next request is looked at when the answer before it has ended; until then at most 32 KiB of it are read.
 
-A hot answer of 4 KiB costs 17 µs with a boto3 head of ten lines (loadtest/front.py): 7 are the two system calls and
-uvloop, as many the head, which is 4 while nothing else competes for the CPU's caches. So nothing is done here per
-request that can be done per second or per connection, and a head that is like one before is not parsed (`shapes.py`).
+What a hot answer costs here is Python's steps, each two or three times what a microbenchmark says, as the kernel's
+part has taken the CPU's caches (loadtest/front.py). So nothing is done here per request that can be done per second or
+per connection, and a head that is like one before is not parsed (`shapes.py`).
 
 No request costs a timer: a sweep over all connections (server.py) comes every second at most and compares what has
 moved since, so a limit takes effect up to a second late.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from gateway.errors import NoSuchBucket, Unsupported
 from gateway.model import ListPage, VersionPage
 from gateway.objects.context import Services, View
-from gateway.objects.spans import Part, Span, parts, sole, visible
+from gateway.objects.spans import Part, Span, behind, parts, sole, visible
 from gateway.origins.base import null_versions
 from gateway.origins.list_merge import merge
 
@@ -80,10 +80,13 @@ def _count_before(page: ListPage, floor: str) -> int:
 
 
 async def _ask(services: Services, part: Part, delimiter: str, max_keys: int) -> ListPage:
-    origin = services.origins[part.span.origin]
-    if part.folded is not None:
-        return await origin.list(part.span.remote_bucket, part.prefix, "", part.start_after, 1)
-    return await origin.list(part.span.remote_bucket, part.prefix, delimiter, part.start_after, max_keys)
+    origin, bucket = services.origins[part.span.origin], part.span.remote_bucket
+    if part.folded is None:
+        return await origin.list(bucket, part.prefix, delimiter, part.start_after, max_keys)
+    page = await origin.list(bucket, part.prefix, "", part.start_after, 1)
+    while (after := behind(part, page)) is not None:  # at most once for each deeper mount
+        page = await origin.list(bucket, part.prefix, "", after, 1)
+    return page
 
 
 async def list_versions(services: Services, view: View, query: VersionQuery) -> VersionPage:

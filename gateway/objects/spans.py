@@ -135,6 +135,16 @@ def visible(part: Part, page: ListPage) -> ListPage:
     return ListPage(entries, prefixes, None if after is None else _past_shadows(span, span.to_virtual(after)))
 
 
+def behind(part: Part, page: ListPage) -> str | None:
+    """Of a folded part: where to look on, remotely, because the key that was found is a deeper mount's."""
+    for entry in page.entries:
+        key = part.span.to_virtual(entry.key)
+        after = _past_shadows(part.span, key)
+        if after != key:
+            return part.span.to_remote(after)
+    return None
+
+
 def _past_shadows(span: Span, after: str) -> str:
     """Where to go on for a position inside a deeper mount: behind its end, the outermost one's."""
     inside = [shadow for shadow in span.shadows if after.startswith(shadow)]

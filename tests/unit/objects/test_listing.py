@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import NoSuchBucket, Unsupported
@@ -61,6 +61,8 @@ def names_of(page: ListPage) -> list[str]:
     return sorted([*(entry.key for entry in page.entries), *page.common_prefixes], key=str.encode)
 
 
+@example(base=set(), store={"b/"}, inner=set(), prefix="", delimiter="/", after="", size=1)
+@example(base=set(), store={"b/a", "b/b", "é"}, inner=set(), prefix="", delimiter="/", after="", size=1)
 @settings(max_examples=200, deadline=None)
 @given(
     base=KEY_SETS,
