@@ -113,13 +113,7 @@ class Shapes:
         at = raw.find(_VERSION)
         if head.method not in ("GET", "HEAD") or head.length != 0 or not head.keep_alive or at < 0:
             return
-        if (
-            len(raw) - at > BYTES_MAX
-            or "authorization" not in head.headers
-            or "x-amz-date" not in head.headers
-        ):
-            return
-        shape = self._shape(raw, at, head)
+        shape = self._shape(raw, at, head) if len(raw) - at <= BYTES_MAX else None
         if shape is not None:
             own[shape.length] = shape
 
@@ -136,7 +130,8 @@ class Shapes:
         cuts.append(len(raw))
         sizes = [stop - start for start, stop in pairwise(cuts)]
         parts = Struct("".join(f"{size}s" for size in sizes)).unpack_from(raw, at)
-        shape = self._known.get((tuple(sizes), parts[::2]))
+        key = tuple(sizes), parts[::2]
+        shape = known = self._known.get(key)
         if shape is None:
             headers = head.headers.copy()
             headers["authorization"] = headers["authorization"][:-64]
@@ -145,15 +140,16 @@ class Shapes:
         read = shape.read(raw, at)
         if read is None or read.headers != head.headers:
             return None
-        if len(self._known) >= SHAPES_MAX:
-            self._known.clear()
-        self._known[tuple(sizes), parts[::2]] = shape
+        if known is None:
+            if len(self._known) >= SHAPES_MAX:
+                self._known.clear()
+            self._known[key] = shape
         return shape
 
 
 def recognise(own: dict[int, Shape], raw: bytes) -> RequestHead | None:
     """The head that `raw` is, up to and including the empty line and nothing behind it, if it has one of the shapes;
-    1.4 µs. None: it has to be parsed."""
+    a third of what parsing takes. None: it has to be parsed."""
     at = raw.find(_VERSION)
     shape = own.get(len(raw) - at)
     return None if shape is None or at < 0 else shape.read(raw, at)
