@@ -52,7 +52,7 @@ log = structlog.get_logger()
 
 
 class Gone(Exception):
-    """The neighbour does not answer: do it yourself."""
+    """The neighbour does not answer, or cannot: do it yourself."""
 
 
 def owner_of(key: bytes, stripe: int, workers: int) -> int:

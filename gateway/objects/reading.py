@@ -27,7 +27,7 @@ from gateway.aio import Tasks
 from gateway.cache.fills import BlockFill, Fills, Source, source_of
 from gateway.cache.neighbours import Gone, Message, Neighbours
 from gateway.cache.store import Entry, Extent, Segment, Store
-from gateway.errors import BudgetSpent, Changed, UnknownPlace
+from gateway.errors import BudgetSpent, UnknownPlace
 from gateway.objects.elsewhere import Elsewhere
 from gateway.objects.readahead import ReadAhead
 from gateway.objects.revalidate import Direct, Questions, Wanted
@@ -132,7 +132,8 @@ class Reads:
             return
         entry = self.store.entry(key)
         if entry is None or entry.version != question["version"]:
-            raise Changed("The object is no longer the version that was asked for.")
+            # Replaced, or just evicted: only the origin can tell. The asker still has the ETag to ask it by.
+            raise Gone
         if question["do"] == "watch":
             replies = self.elsewhere.answer_watch(
                 entry, question["block"], question["start"], question["stop"]

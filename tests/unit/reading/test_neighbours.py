@@ -235,6 +235,45 @@ async def test_a_change_midway_is_not_mixed_either(tmp_path: Path) -> None:
         assert await reader.read(key) == other
 
 
+async def a_read_whose_block_is_evicted(reader: Bench, owner: Bench, key: str) -> Stream:
+    """Of a read that has just begun one block was here; its version has left the index with it."""
+    entry = await reader.entry(key, Wanted(0, 0))
+    await owner.settled()
+    store = reader.reads.store
+    extent = store.block(entry.version, 0)
+    assert extent is not None
+    stream = reader.stream(entry)
+    store._writer.call(store._changes.drop_at, (extent.segment, extent.slot))
+    assert store.entry(entry.key) is None
+    return stream
+
+
+@pytest.mark.parametrize("known_anew", [False, True])
+async def test_a_read_goes_on_though_its_version_has_left_the_index(tmp_path: Path, known_anew: bool) -> None:
+    async with two_workers(tmp_path) as (one, two):
+        reader, owner, key = not_owned(one, two)
+        reader.origin.put(key, BODY)
+        stream, sink = await a_read_whose_block_is_evicted(reader, owner, key), Collected()
+        if known_anew:
+            await owner.entry(key, Wanted(0, 0))
+        await stream.prime()
+        await stream.send(sink)
+        assert bytes(sink.data) == BODY
+
+
+async def test_what_left_the_index_and_changed_meanwhile_is_not_mixed(tmp_path: Path) -> None:
+    async with two_workers(tmp_path) as (one, two):
+        reader, owner, key = not_owned(one, two)
+        reader.origin.put(key, BODY)
+        stream, sink = await a_read_whose_block_is_evicted(reader, owner, key), Collected()
+        reader.origin.put(key, data_of(2, len(BODY)))
+        await stream.prime()
+        with pytest.raises(Changed):
+            await stream.send(sink)
+        assert bytes(sink.data) == BODY[: len(sink.data)]
+        assert await reader.read(key) == data_of(2, len(BODY))
+
+
 async def test_an_owner_that_dies_midway_is_replaced_behind_its_last_byte(tmp_path: Path) -> None:
     async with two_workers(tmp_path) as (one, two):
         reader, owner, key = not_owned(one, two)
