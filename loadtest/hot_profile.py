@@ -22,9 +22,10 @@ from gateway.cache.neighbours import Neighbours
 from gateway.cache.startup import prepare
 from gateway.cache.store import Store
 from gateway.config.schema import IdentityConfig, Statement
+from gateway.frontend.exchange import RequestHead
 from gateway.frontend.head import parse_head
 from gateway.frontend.hot import HotPath, _head_bytes
-from gateway.frontend.request import admit_read, recognise_again
+from gateway.frontend.request import admit_read, admit_signed, signer_of
 from gateway.frontend.shapes import Shape, Shapes, recognise
 from gateway.model import ObjectMeta
 from gateway.namespace.mounts import Mount, Mounts
@@ -127,6 +128,10 @@ async def main() -> None:
             assert hot.answer(connection, recognise(own, wire))  # type: ignore[arg-type]
             log.finished(connection.record)
 
+        def first(head: RequestHead) -> None:
+            hot._known.clear()
+            assert hot.answer(connection, head)  # type: ignore[arg-type]
+
         timed("parse_head", parse_head, wires)
         timed("admit_read (signature, rights, mount)", lambda h: admit_read(h, view, "", now), heads)
         timed(
@@ -135,9 +140,13 @@ async def main() -> None:
             heads,
         )
         timed("recognise", lambda wire: recognise(own, wire), wires)
-        timed("recognise_again (signature)", lambda h: recognise_again(h, view, now), recognised)
+        timed("signer_of (signature)", lambda h: signer_of(h, view, now), recognised)
+        timed(
+            "admit_signed (rights, mount)", lambda h: admit_signed(h, view, "", KEYS.access_key), recognised
+        )  # type: ignore[arg-type]
         timed("index lookup", lambda k: services.reads.store.lookup(k, 0, 0), cache_keys)
         timed("hot path", lambda h: hot.answer(connection, h), recognised)  # type: ignore[arg-type]
+        timed("hot path, new to it", first, recognised)
         timed("all, with record and log", whole, wires)
         entry, extents = services.reads.store.lookup(cache_keys[0], 0, 0)
         store, record = services.reads.store, connection.record

@@ -4,12 +4,15 @@ No task, no await, hardly an object per request beyond its head and record. What
 entry, an unchecked block, an override, an error of any kind) returns False, and the handlers begin from the start: so
 there is one place that judges errors, and this one only has to be right about successes.
 
-The order is the invariant's: through the door (`admit_read`), then the rule, then the index.
+The order is the invariant's: through the door (`request.py`), then the rule, then the index.
 
 What a target without a query has been found to mean is remembered (`_Known`): its address, its mount and rule, who
 was allowed it last, and what the index says of it. The last holds as long as no worker of the node has committed
 anything since (`Store.stamp`), which in a warm epoch is for ever, the rest as long as the view does. Signature,
 freshness and conditions are judged on every request, rights whenever another signs.
+
+That halves the price of a hit, but only of a data set that a worker can remember, and only from its second reading on.
+So what is done for a target that is not remembered is kept short, too (`loadtest`, scenario `hit_many`).
 
 Where the time of a 4 KiB hit goes: `python -m loadtest.hot_profile`.
 """
@@ -21,13 +24,15 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.cache.store import OBJECT, SMALL_MAX, Entry, Extent
 from gateway.frontend.exchange import RequestHead
-from gateway.frontend.request import Admitted, admit_again, admit_read, recognise_again
+from gateway.frontend.request import READS, admit_read, admit_signed, signer_of
 from gateway.frontend.traits import Traits
+from gateway.namespace.mounts import Target
 from gateway.namespace.rules import Rule
 from gateway.objects.context import Services, View
 from gateway.objects.revalidate import SUMS_UNKNOWN, trusted
 from gateway.s3.conditions import check, parse_conditions
 from gateway.s3.errors import S3Error
+from gateway.s3.operations import Operation
 from gateway.s3.ranges import parse_range
 
 if TYPE_CHECKING:
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
 
 # A read of more blocks is better served by a stream with a window than by one long list of slices.
 BLOCKS_MAX: Final = 64
-# Some 1.2 KB each. Full, it is emptied: learning again costs 10 µs, keeping an order more on every hit.
+# Some 1.2 KB each. Full, it is emptied: keeping an order would cost more on every hit.
 KNOWN_MAX: Final = 32_768
 
 _SIGNING: Final = frozenset({"awsaccesskeyid", "expires", "signature"})
@@ -52,9 +57,12 @@ class _Known:
     with the stored checksums `tail_sums` (None when nobody has asked the origin for them yet)."""
 
     __slots__ = (
-        "admitted",
+        "action",
+        "bucket",
+        "cache_key",
         "entry",
         "extents",
+        "key",
         "op",
         "origin",
         "rule",
@@ -69,13 +77,15 @@ class _Known:
         "whose",
     )
 
-    def __init__(self, view: View, admitted: Admitted, rule: Rule) -> None:
-        assert admitted.target is not None
+    def __init__(self, view: View, operation: Operation, target: Target, rule: Rule, who: str) -> None:
         self.view = view
-        self.admitted = admitted
         self.rule = rule
-        self.op = admitted.operation.name
-        self.origin = admitted.target.origin
+        self.op = operation.name
+        self.action = operation.action
+        self.bucket = target.bucket
+        self.key = target.key
+        self.cache_key = target.cache_key
+        self.origin = target.origin
         self.stamp = -1
         self.entry: Entry | None = None
         self.since = self.until = 0.0
@@ -83,8 +93,8 @@ class _Known:
         self.single: Extent | None = None
         self.tail = b""
         self.tail_sums: bytes | None = None
-        self.who = ""
-        self.whose = "-"
+        self.who = who
+        self.whose = view.access.name_of(who)
 
     def found(self, entry: Entry | None, extents: list[Extent | None], stamp: int) -> None:
         self.entry, self.extents, self.stamp = entry, extents, stamp
@@ -125,28 +135,19 @@ class HotPath:
     def answer(self, connection: HotConnection, head: RequestHead, /) -> bool:
         """True if it has answered."""
         shape = head.shape
-        traits = Traits.of(head.headers) if shape is None else shape.traits
+        if shape is not None:
+            traits = shape.traits
+        elif head.method in READS:
+            traits = Traits.of(head.headers)
+        else:
+            return False
         if not traits.plain:
             return False
         view = self._services.view
         now = time()
-        name = head.method + head.target
-        if self._domain:
-            name = f"{head.headers.get('host')} {name}"
-        known = self._known.get(name)
-        if known is not None and known.view is view:
-            access_key = recognise_again(head, view, now)
-            if access_key is None:
-                return False
-        else:
-            known = self._learn(name, head, view, now)
-            if known is None:
-                return False
-            access_key = known.admitted.auth.access_key
-        if access_key != known.who:
-            if not admit_again(view, known.admitted, access_key):
-                return False
-            known.who, known.whose = access_key, view.access.name_of(access_key)
+        known = self._judge(head, view, now) if "?" in head.target else self._know(head, view, now)
+        if known is None:
+            return False
         stamp = self._store.stamp()
         if known.stamp != stamp:
             self._look_up(known, stamp)
@@ -186,29 +187,46 @@ class HotPath:
         self._sent[known.origin] = self._sent.get(known.origin, 0) + extent.length
         return True
 
-    def _learn(self, name: str, head: RequestHead, view: View, now: float) -> _Known | None:
-        admitted = admit_read(head, view, self._domain, now)
-        if admitted is None or admitted.target is None:
+    def _know(self, head: RequestHead, view: View, now: float) -> _Known | None:
+        """What a target without a query means, to whoever may read it and signed for it."""
+        access_key = signer_of(head, view, now)
+        if access_key is None:
             return None
-        address = admitted.address
-        if address.query and not all(map(_harmless, address.query)):
-            return None
-        rule = view.rules.match(address.bucket, address.key)
-        if not rule.cache:
-            return None
-        known = _Known(view, admitted, rule)
-        # A presigned URL is seldom used twice, and its query is part of what it means. An empty one is, too: `/k?` may
-        # be signed as the path of another key.
-        if "?" not in head.target:
+        name = head.method + head.target
+        if self._domain:
+            name = f"{head.headers.get('host')} {name}"
+        known = self._known.get(name)
+        if known is None or known.view is not view:
+            admitted = admit_signed(head, view, self._domain, access_key)
+            if admitted is None:
+                return None
+            operation, target = admitted
+            rule = view.rules.match(target.bucket, target.key)
+            if not rule.cache:
+                return None
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
-            self._known[name] = known
+            self._known[name] = known = _Known(view, operation, target, rule, access_key)
+        elif access_key != known.who:
+            if not view.access.allowed(access_key, known.action, known.bucket, known.key):
+                return None
+            known.who, known.whose = access_key, view.access.name_of(access_key)
         return known
 
+    def _judge(self, head: RequestHead, view: View, now: float) -> _Known | None:
+        """As `_know`, of a target with a query. Not remembered: a presigned URL is seldom used twice, and its query is
+        part of what it means. An empty one is, too: `/k?` may be signed as the path of another key."""
+        admitted = admit_read(head, view, self._domain, now)
+        if admitted is None:
+            return None
+        access_key, operation, address, target = admitted
+        if not all(map(_harmless, address.query)):
+            return None
+        rule = view.rules.match(target.bucket, target.key)
+        return _Known(view, operation, target, rule, access_key) if rule.cache else None
+
     def _look_up(self, known: _Known, stamp: int) -> None:
-        target = known.admitted.target
-        assert target is not None
-        entry, extents = self._store.lookup(target.cache_key, 0, 0)
+        entry, extents = self._store.lookup(known.cache_key, 0, 0)
         if entry is not None and entry.state != OBJECT:
             entry = None
         if entry is not None and entry.size > self._block_size:

@@ -5,7 +5,8 @@ Order: the address is decoded, presigned headers are put back, the operation is 
 operation that is not supported is refused, the identity's rights are checked by names alone, then the mount is
 looked up, and a read-only one refuses what changes something.
 
-Both ways in go through `admit`: `handle` of the application, and the hot path through `admit_read`.
+Both ways in go through `admit`: `handle` of the application, and the hot path through `admit_read`. Only for reads
+without a query the hot path takes the same steps in two halves (`signer_of`, `admit_signed`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from gateway.s3.operations import Operation, classify, hoist
 if TYPE_CHECKING:
     from gateway.telemetry.requests import RequestRecord
 
+READS: Final = frozenset({"GET", "HEAD"})
 _READS: Final = frozenset({"GetObject", "HeadObject"})
 # Each of its keys is authorized, resolved and refused by itself (handlers/deleting.py).
 _BY_KEY: Final = "DeleteObjects"
@@ -82,22 +84,25 @@ class Request:
         return self.target
 
 
-def admit_read(head: RequestHead, view: View, domain: str, now: float) -> Admitted | None:
-    """For the hot path: a GetObject or HeadObject that passed the door. None for everything else, refusals too:
-    `handle` judges those again and answers them. Never raises S3 errors."""
-    if head.method not in ("GET", "HEAD"):
+def admit_read(
+    head: RequestHead, view: View, domain: str, now: float
+) -> tuple[str, Operation, Address, Target] | None:
+    """For the hot path: a GetObject or HeadObject that passed the door, with the access key that signed it. None for
+    everything else, refusals too: `handle` judges those again and answers them. Never raises S3 errors."""
+    if head.method not in READS:
         return None
     try:
         admitted = admit(head, view, domain, now)
     except GatewayError:
         return None
-    return admitted if admitted.operation.name in _READS else None
+    if admitted.operation.name not in _READS or admitted.target is None:
+        return None
+    return admitted.auth.access_key, admitted.operation, admitted.address, admitted.target
 
 
-def recognise_again(head: RequestHead, view: View, now: float) -> str | None:
-    """For a read that was admitted under this very view before, with the same method, Host and target and without a
-    query: what it names and means is known, so only the signature and (`admit_again`) the rights of whoever signed are
-    judged. His access key; None for refusals, as in `admit_read`."""
+def signer_of(head: RequestHead, view: View, now: float) -> str | None:
+    """`admit_read` in two halves, for a read without a query, of which the second can be remembered. Whose valid
+    signature a GET or HEAD carries; None for refusals."""
     verifier = view.verifier
     access_key = None if head.shape is None else verifier.verify_alike(head, now)
     if access_key is None:
@@ -111,10 +116,21 @@ def recognise_again(head: RequestHead, view: View, now: float) -> str | None:
     return access_key
 
 
-def admit_again(view: View, before: Admitted, access_key: str) -> bool:
-    """Whether what was admitted before is admitted for this signer."""
-    address = before.address
-    return view.access.allowed(access_key, before.operation.action, address.bucket, address.key)
+def admit_signed(
+    head: RequestHead, view: View, domain: str, access_key: str
+) -> tuple[Operation, Target] | None:
+    """The other half: what a target without a query names, if its signer may read it. It holds for everybody of the
+    same rights under this very view, with the same method and Host."""
+    try:
+        address = parse_address(head.target, "", head.headers.get("host", "") if domain else "", domain)
+        operation = classify(head.method, address, {})
+        if operation.name not in _READS or not view.access.allowed(
+            access_key, operation.action, address.bucket, address.key
+        ):
+            return None
+        return operation, view.mounts.resolve(address.bucket, address.key)
+    except GatewayError:
+        return None
 
 
 def admit(
