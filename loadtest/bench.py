@@ -117,10 +117,4 @@ class Meter:
             outcome = generator.run(calls, seconds_max=ROUND_S_MAX)
             settle(self.server)
             cpu_ns = self.server.cpu_ns() - before
-        series = self.series
-        series.cpu_us.append(cpu_ns / 1000 / outcome.requests)
-        series.p50_us.append(outcome.percentile(0.5) * 1e6)
-        series.p99_us.append(outcome.percentile(0.99) * 1e6)
-        series.requests_s.append(outcome.requests / outcome.seconds)
-        series.mib_s.append(outcome.body_bytes / outcome.seconds / (1 << 20))
-        series.generator_busy.append(outcome.generator_cpu_s / outcome.seconds)
+        self.series.add(cpu_ns, outcome)

@@ -250,6 +250,20 @@ class Watch:
         self.peak = self.peak.larger(self._server.memory())
 
 
+def pin_workers(server: Server, called: str, cores: Sequence[int]) -> None:
+    """The processes below a server whose command line has `called` in it, one core each."""
+    found = []
+    for pid in tree_of(server.process.pid)[1:]:
+        with contextlib.suppress(OSError):
+            if called in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "):
+                found.append(pid)
+    if len(found) != len(cores):
+        raise StartError(f"{server.name} has {len(found)} workers, not {len(cores)}")
+    for pid, core in zip(sorted(found), cores, strict=True):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setaffinity(int(thread), {core})
+
+
 @contextlib.contextmanager
 def pinned(cores: frozenset[int]) -> Iterator[None]:
     """This process on `cores` for the length of a block."""

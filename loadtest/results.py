@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loadtest.client import Outcome
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,14 @@ class Series:
     requests_s: list[float] = field(default_factory=list)
     mib_s: list[float] = field(default_factory=list)
     generator_busy: list[float] = field(default_factory=list)
+
+    def add(self, cpu_ns: int, outcome: Outcome) -> None:
+        self.cpu_us.append(cpu_ns / 1000 / outcome.requests)
+        self.p50_us.append(outcome.percentile(0.5) * 1e6)
+        self.p99_us.append(outcome.percentile(0.99) * 1e6)
+        self.requests_s.append(outcome.requests / outcome.seconds)
+        self.mib_s.append(outcome.body_bytes / outcome.seconds / (1 << 20))
+        self.generator_busy.append(outcome.generator_cpu_s / outcome.seconds)
 
     def row(self) -> dict[str, float]:
         low, high = min(self.cpu_us), max(self.cpu_us)

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 # A read of more blocks is better served by a stream with a window than by one long list of slices.
 BLOCKS_MAX: Final = 64
-# Some 1.2 KB each. Full, it is emptied: keeping an order would cost more on every hit.
+# Some 1.2 KB each. Full, they are forgotten, two for each new one, as all at once would stop everything for 20 ms;
+# keeping an order would cost more on every hit.
 KNOWN_MAX: Final = 32_768
 
 _SIGNING: Final = frozenset({"awsaccesskeyid", "expires", "signature"})
@@ -119,12 +120,14 @@ class HotPath:
         self._block_size = services.reads.block_size
         self._domain = services.domain
         self._known: dict[str, _Known] = {}
+        self._forgotten: dict[str, _Known] = {}
         self._sent: dict[str, int] = {}  # bytes by origin, not counted yet
 
     def adopt(self, services: Services) -> None:
         """What was learned under another view is not only useless: it would keep taken-away secrets alive."""
         self._services = services
         self._known.clear()
+        self._forgotten.clear()
 
     def publish(self) -> None:
         """Counts what was sent since the last time: on a hit, even a dictionary of metrics costs too much."""
@@ -204,14 +207,22 @@ class HotPath:
             rule = view.rules.match(target.bucket, target.key)
             if not rule.cache:
                 return None
-            if len(self._known) >= KNOWN_MAX:
-                self._known.clear()
+            self._make_room()
             self._known[name] = known = _Known(view, operation, target, rule, access_key)
         elif access_key != known.who:
             if not view.access.allowed(access_key, known.action, known.bucket, known.key):
                 return None
             known.who, known.whose = access_key, view.access.name_of(access_key)
         return known
+
+    def _make_room(self) -> None:
+        forgotten = self._forgotten
+        if forgotten:
+            forgotten.popitem()
+            if forgotten:
+                forgotten.popitem()
+        elif len(self._known) >= KNOWN_MAX:
+            self._forgotten, self._known = self._known, forgotten
 
     def _judge(self, head: RequestHead, view: View, now: float) -> _Known | None:
         """As `_know`, of a target with a query. Not remembered: a presigned URL is seldom used twice, and its query is

@@ -29,6 +29,7 @@ from gateway.config import load
 from gateway.config.schema import Config
 from gateway.errors import GatewayError
 from gateway.node.control import Channel, ControlError
+from gateway.node.garbage import FullCollections
 from gateway.telemetry import logging
 from gateway.telemetry.access import AccessSink
 from gateway.telemetry.metrics import Metrics
@@ -209,11 +210,10 @@ class Worker:
         self._metrics = metrics
         self._request_log = request_log
         self._tasks = tasks
+        self._collections = FullCollections(time.monotonic())
 
     async def run(self) -> int:
-        # What exists now lives as long as the process: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+        self._collections.start()
         await self._channel.send({"ready": True, **self._said()})
         self._tasks.spawn(self._report(), "report")
         self._tasks.spawn(self._reload(), "reload")
@@ -254,7 +254,10 @@ class Worker:
         due = time.monotonic()
         while True:
             lag = max(lag, time.monotonic() - due)
-            if waited >= IDLE_REPORT_S or self._metrics.activity() != told:
+            quiet = self._metrics.activity() == told
+            if self._collections.due(due, quiet=quiet):
+                gc.collect()
+            if waited >= IDLE_REPORT_S or not quiet:
                 self._metrics.set("loop_lag_seconds", lag)
                 self._channel.report(self._said())
                 told, lag, waited = self._metrics.activity(), 0.0, 0.0

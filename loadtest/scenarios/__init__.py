@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from loadtest.bench import Bench
 from loadtest.results import Result
-from loadtest.scenarios import far, local, memory, pages, store
+from loadtest.scenarios import far, local, memory, pages, store, workers
 
 ALL: dict[str, Callable[[Bench], Result]] = {
     **local.SCENARIOS,
+    **workers.SCENARIOS,
     **far.SCENARIOS,
     **pages.SCENARIOS,
     **memory.SCENARIOS,

@@ -1,4 +1,4 @@
-"""CPU per request with the origin next door: hits by size, two workers, misses by size.
+"""CPU per request with the origin next door: hits by size, misses by size.
 
 Rounds are interleaved, A B C A B C, and a ratio is the median of the rounds' own ratios, because neighbours
 on the machine change what a round costs for everybody.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from loadtest import peers
@@ -43,6 +42,8 @@ HITS = (
     Shape("8m", 8 * MIB, 40, 16, 120, 48, (1.1, 0.25)),
     Shape("64m", 64 * MIB, 6, 3, 18, 6),
 )
+# More objects than a worker remembers (`frontend/hot.py`), one behind the other: each hit is new to it.
+MANY = Shape("4k", 4 * KIB, 36_000, 36_000, 18_000, 9_000)
 MISSES = (
     Shape("4 KiB", 4 * KIB, 0, 0, 2_000, 500),
     Shape("1 MiB", MIB, 0, 0, 100, 40),
@@ -72,12 +73,42 @@ def hit(shape: Shape, bench: Bench) -> Result:
             meter.warm(keys)
         for number in range(bench.rounds):
             chosen = bench.shuffled(keys, bench.scaled(shape.requests, shape.requests_quick), number)
-            _hit_round(meters, chosen, origin, result)
+            hit_round(meters, chosen, origin, result)
     _compare(result, meters, shape)
     return result
 
 
-def _hit_round(meters: dict[str, Meter], keys: list[str], origin: Server, result: Result) -> None:
+def hit_many(bench: Bench) -> Result:
+    """An epoch over more objects than a worker of the gateway can remember: it reads in a fixed order, so that whatever
+    was learned of an object is forgotten before its next turn."""
+    result = Result("hit_many", f"Hits of {MANY.keys} objects of 4 KiB in turn: server CPU per request")
+    keys = [key_for("many", MANY.size, n) for n in range(MANY.keys)]
+    with bench.place() as place, ExitStack() as stack:
+        origin = stack.enter_context(peers.start_origin(bench.cores.load, place))
+        cores = bench.cores.server
+        started = bench.start(
+            stack,
+            result,
+            {
+                "gateway": lambda: peers.start_gateway(origin.port, cores, place),
+                "nginx": lambda: peers.start_nginx(origin.port, cores, place),
+            },
+        )
+        meters = {name: Meter(server, CONNECTIONS) for name, server in started.items()}
+        for meter in meters.values():
+            meter.warm(keys)
+        count = bench.scaled(MANY.requests, MANY.requests_quick)
+        for number in range(bench.rounds):
+            chosen = [keys[at % len(keys)] for at in range(number * count, (number + 1) * count)]
+            hit_round(meters, chosen, origin, result)
+    result.rows = {name: meter.series.row() for name, meter in meters.items()}
+    if len(meters) == 2:
+        measured = ratio(meters["gateway"].series.cpu_us, meters["nginx"].series.cpu_us)
+        result.figures.append(Figure("hit 4k, more objects than remembered: CPU, gateway / nginx", measured))
+    return result
+
+
+def hit_round(meters: dict[str, Meter], keys: list[str], origin: Server, result: Result) -> None:
     for name, meter in meters.items():
         before = peers.counted(origin)
         meter.round(keys)
@@ -94,43 +125,6 @@ def _compare(result: Result, meters: dict[str, Meter], shape: Shape) -> None:
             result.figures.append(Figure(f"hit {shape.label}: CPU, gateway / {peer}", measured, reach))
         elif reach is not None:
             result.figures.append(Figure(f"hit {shape.label}: CPU, gateway / {peer}", None, reach))
-
-
-def workers_2(bench: Bench) -> Result:
-    """Both gateways on the server core: what is measured is the price of sharing, not of a second core. Each worker of
-    two has as many connections as the one alone. The same connections shared out instead (`thin`) leave fewer
-    requests to each turn of an event loop, which is dearer with two processes of any server; it is shown beside."""
-    result = Result("workers_2", "Hits with two workers on one store against one worker: CPU per request")
-    for shape in (HITS[0], HITS[2]):
-        keys = [key_for("hits", shape.size, n) for n in range(bench.scaled(shape.keys, shape.keys_quick))]
-        with bench.place() as place, ExitStack() as stack:
-            origin = stack.enter_context(peers.start_origin(bench.cores.load, place))
-            started = bench.start(stack, result, _by_workers(origin, bench, place))
-            meters = {name: Meter(server, CONNECTIONS * int(name[-1])) for name, server in started.items()}
-            for meter in meters.values():
-                meter.warm(keys)
-            meters |= {f"{name} thin": Meter(started[name], CONNECTIONS) for name in started if "×2" in name}
-            for number in range(bench.rounds):
-                chosen = bench.shuffled(keys, bench.scaled(shape.requests, shape.requests_quick), number)
-                _hit_round(meters, chosen, origin, result)
-        result.rows |= {f"{name} {shape.label}": meter.series.row() for name, meter in meters.items()}
-        for system, reach in (("gateway", 1.1), ("nginx", None)):
-            for thin in ("", " thin"):
-                two, one = meters.get(f"{system} ×2{thin}"), meters.get(f"{system} ×1")
-                measured = ratio(two.series.cpu_us, one.series.cpu_us) if two and one else None
-                what = f"two workers{thin} / one, {shape.label}: CPU, {system}"
-                result.figures.append(Figure(what, measured, None if thin else reach))
-    return result
-
-
-def _by_workers(origin: Server, bench: Bench, place: Path) -> dict[str, Callable[[], Server]]:
-    cores = bench.cores.server
-    return {
-        "gateway ×1": lambda: peers.start_gateway(origin.port, cores, place, workers=1),
-        "gateway ×2": lambda: peers.start_gateway(origin.port, cores, place, workers=2),
-        "nginx ×1": lambda: peers.start_nginx(origin.port, cores, place, workers=1),
-        "nginx ×2": lambda: peers.start_nginx(origin.port, cores, place, workers=2),
-    }
 
 
 def miss(bench: Bench) -> Result:
@@ -165,6 +159,6 @@ def miss(bench: Bench) -> Result:
 
 SCENARIOS: dict[str, Callable[[Bench], Result]] = {
     **{f"hit_{shape.label}": partial(hit, shape) for shape in HITS},
-    "workers_2": workers_2,
+    "hit_many": hit_many,
     "miss": miss,
 }

@@ -6,12 +6,16 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from gateway.access.policy import Access
 from gateway.aio import Threads
 from gateway.config.schema import IdentityConfig, Statement
+from gateway.frontend import hot
 from gateway.frontend.exchange import RequestHead
 from gateway.frontend.head import parse_head
 from gateway.frontend.hot import HotPath
@@ -172,6 +176,42 @@ async def test_others_are_never_answered_from_what_was_learned_for_one(tmp_path:
         assert door.get("k", who="bob") is None
         assert door.get("k", who="nobody") is None
         assert door.get("k") is not None
+
+
+async def test_a_hit_that_is_nobodys_target_yet_is_judged_like_any_other(tmp_path: Path) -> None:
+    """The first request for a target has no shortcut past signature or rights."""
+    async with warm(tmp_path) as (_, door):
+        assert door.get("k", who="bob") is None
+        assert door.get("k", who="nobody") is None
+        head = request("k")
+        head.headers["authorization"] = head.headers["authorization"][:-1] + "g"
+        assert not door.hot.answer(Answers(), head)  # type: ignore[arg-type]
+        assert door.hot._known == {}
+        assert door.get("k") is not None
+
+
+async def test_what_is_remembered_is_bounded_and_forgotten_little_by_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot, "KNOWN_MAX", 8)
+    keys = [f"k{number}" for number in range(30)]
+    async with bench(tmp_path) as b:
+        for number, key in enumerate(keys):
+            b.origin.put(key, data_of(number, 100))
+            await b.read(key)
+        await b.settled()
+        door, left = Door(b), []
+        for number, key in enumerate(keys * 2):
+            answer = door.get(key)
+            assert answer is not None
+            assert answer.body == data_of(number % 30, 100)
+            left.append(len(door.hot._forgotten))
+            assert len(door.hot._known) + left[-1] <= 8 + 1
+        assert max(left) == 8
+        assert min(after - before for before, after in pairwise(left)) == -2
+        door.hot.adopt(door.services)
+        assert not door.hot._known
+        assert not door.hot._forgotten
 
 
 async def test_a_new_view_counts_at_once(tmp_path: Path) -> None:
