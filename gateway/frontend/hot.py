@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 # A read of more blocks is better served by a stream with a window than by one long list of slices.
 BLOCKS_MAX: Final = 64
-# Some 1.2 KB each. Full, they are forgotten, two for each new one, as all at once would stop everything for 20 ms;
+# Some 1.7 KB each. Full, they are forgotten, two for each new one, as all at once would stop everything for 20 ms;
 # keeping an order would cost more on every hit.
 KNOWN_MAX: Final = 32_768
 
@@ -54,8 +54,8 @@ class _Known:
 
     `who` and `whose`: the access key that was allowed this last under `view`, and its identity's name.
 
-    `single`: the one block that is the whole object, for a GET of which the head's end is made in advance: `tail`, and
-    with the stored checksums `tail_sums` (None when nobody has asked the origin for them yet)."""
+    `single`: the one block that is the whole object, for a GET of which the head's end is made once: `tail`, and with
+    the stored checksums `tail_sums`, each when it is first asked for."""
 
     __slots__ = (
         "action",
@@ -92,22 +92,35 @@ class _Known:
         self.since = self.until = 0.0
         self.extents: list[Extent | None] = []
         self.single: Extent | None = None
-        self.tail = b""
+        self.tail: bytes | None = None
         self.tail_sums: bytes | None = None
         self.who = who
         self.whose = view.access.name_of(who)
 
     def found(self, entry: Entry | None, extents: list[Extent | None], stamp: int) -> None:
         self.entry, self.extents, self.stamp = entry, extents, stamp
-        self.single = None
+        self.single = self.tail = self.tail_sums = None
         if entry is not None:
             self.since, self.until = trusted(entry, self.rule.fresh_s, self.rule.ttl_s)
-        if entry is None or len(extents) != 1 or not entry.size or self.op != "GetObject":
-            return
-        self.single = extents[0]
-        self.tail = b"\r\nx-gateway-cache: hit\r\nContent-Length: %d\r\n%b\r\n" % (entry.size, entry.wire)
-        sums = entry.checksum_wire
-        self.tail_sums = None if sums == SUMS_UNKNOWN else self.tail[:-2] + sums + b"\r\n"
+            if len(extents) == 1 and entry.size and self.op == "GetObject":
+                self.single = extents[0]
+
+    def make_tail(self, *, sums: bool) -> bytes | None:
+        """None when nobody has asked the origin for the checksums yet."""
+        entry = self.entry
+        assert entry is not None
+        if sums and entry.checksum_wire == SUMS_UNKNOWN:
+            return None
+        tail = b"\r\nx-gateway-cache: hit\r\nContent-Length: %d\r\n%b%b\r\n" % (
+            entry.size,
+            entry.wire,
+            entry.checksum_wire if sums else b"",
+        )
+        if sums:
+            self.tail_sums = tail
+        else:
+            self.tail = tail
+        return tail
 
 
 class HotPath:
@@ -174,7 +187,9 @@ class HotPath:
         """The whole of an object of one block: what a data set of samples is made of."""
         tail = known.tail_sums if sums else known.tail
         if tail is None:
-            return False
+            tail = known.make_tail(sums=sums)
+            if tail is None:
+                return False
         small = extent.length <= SMALL_MAX
         data = self._store.read_small(extent, 0, extent.length) if small else None
         source = None if small else self._store.sendable(extent, version, 0)
