@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from gateway.aio import Tasks
-from gateway.cache.entry import OBJECT, Entry, Extent
+from gateway.cache.entry import Entry, Extent
 from gateway.cache.store import Store
 from gateway.errors import Changed, GatewayError, NotFound, StoreFull, UnknownPlace, Unreachable
 from gateway.model import ObjectMeta, Remote
@@ -279,8 +279,7 @@ class Fills:
                     at = await self._pour(entry, run, more, at)
         except (Changed, NotFound):
             error = Changed("The object changed while it was read.")
-            if not self._superseded(entry):
-                await self._store.forget(entry.key)  # also what this very body brought may be torn
+            await self._store.forget(entry.key)  # also what this very body brought may be torn
         except GatewayError as failed:
             error = failed
         except asyncio.CancelledError:
@@ -290,13 +289,6 @@ class Fills:
             for fill in run:
                 if not fill.ended:
                     self._end(entry, fill, None, error)
-
-    def _superseded(self, entry: Entry) -> bool:
-        """Does the index know of another object under the key? Then an old reader's fill says nothing about it."""
-        known = self._store.entry(entry.key)
-        if known is None or known.state != OBJECT:
-            return False
-        return not known.same_object(entry.etag, entry.size, entry.last_modified)
 
     async def _pour(self, entry: Entry, run: list[BlockFill], reading: Reading, at: int) -> int:
         """Deals the body out to its blocks, and whole blocks to the store, one behind the other. Returns the

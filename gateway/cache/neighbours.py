@@ -17,11 +17,12 @@ the segments that both have open: names cross, and data only of a block that a r
     ← {"id": 8, "version": …}                     it is in the index now
     ← {"id": …, "direct": true}                   not worth keeping: read it yourself
     ← {"id": …, "error": […]}
+    ← {"id": …, "gone": true}                     too many questions, or of something that is not known here
 
 Bounds: a line is at most `LINE_BYTES_MAX` (a key of 1,024 bytes, escaped, is far below); `QUESTIONS_MAX` at once on
-a connection, the asking side goes its own way beyond that. A worker that does not answer (dead, restarting) raises
-`Gone`, and the asker does the work itself: one fetch too many, never a failed read. The directory is 0700: whoever
-can write there could as well write the segments.
+a connection, the asking side goes its own way beyond that. A worker that does not answer (dead, restarting), or
+cannot, raises `Gone`, and the asker does the work itself: one fetch too many, never a failed read. The directory is
+0700: whoever can write there could as well write the segments.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from gateway.objects.context import Services, View
 from gateway.objects.revalidate import SUMS_UNKNOWN, trusted
 from gateway.s3.conditions import check, parse_conditions
 from gateway.s3.errors import S3Error
-from gateway.s3.operations import Operation
+from gateway.s3.operations import SIGNATURE_KEYS, Operation
 from gateway.s3.ranges import parse_range
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ BLOCKS_MAX: Final = 64
 # keeping an order would cost more on every hit.
 KNOWN_MAX: Final = 32_768
 
-_SIGNING: Final = frozenset({"awsaccesskeyid", "expires", "signature"})
+# Of a query: the signature's own, and what some SDKs add. Others may stand for headers (`operations.hoist`).
+_SIGNING: Final = SIGNATURE_KEYS | {"awsaccesskeyid", "expires", "signature", "x-id"}
 
 
 class _Known:
@@ -367,6 +368,5 @@ def _head_bytes(
 
 
 def _harmless(pair: tuple[str, str]) -> bool:
-    """A query key that names no part, version or override: the signature's own, and `x-id` of some SDKs."""
-    name = pair[0].lower()
-    return name.startswith("x-") or name in _SIGNING
+    """A query key that names no part, version, override or header."""
+    return pair[0].lower() in _SIGNING

@@ -12,7 +12,7 @@ import gc
 from typing import Final
 
 COLLECT_S: Final = 60.0
-# Without a quiet moment: what cycles can hold until then is bounded by this.
+# Without a quiet moment: for so long what old cycles hold may be held.
 OVERDUE_S: Final = 600.0
 _NEVER: Final = 1 << 30
 
@@ -31,7 +31,7 @@ class FullCollections:
         gc.set_threshold(young, middle, _NEVER)
 
     def due(self, now: float, *, quiet: bool) -> bool:
-        """Whether to collect now; the next one is due later then. `quiet`: nothing was asked lately."""
+        """Whether to collect now; the next one is due later then. `quiet`: no request ended lately."""
         if now - self._last < (COLLECT_S if quiet else OVERDUE_S):
             return False
         self._last = now

@@ -256,7 +256,9 @@ class Worker:
             lag = max(lag, time.monotonic() - due)
             quiet = self._metrics.activity() == told
             if self._collections.due(due, quiet=quiet):
+                began = time.monotonic()
                 gc.collect()
+                lag = max(lag, time.monotonic() - began)
             if waited >= IDLE_REPORT_S or not quiet:
                 self._metrics.set("loop_lag_seconds", lag)
                 self._channel.report(self._said())

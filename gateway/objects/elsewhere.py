@@ -6,7 +6,8 @@
 A reader that waits for a block which is not whole yet gets the bytes he waits for over the socket, out of the memory
 of the owner's fill: the same bytes, under the same promises, as the owner's own readers. What nobody waits for crosses
 as a name alone. An owner that dies in the midst is replaced: this worker fetches the run itself, and readers go on
-behind the last byte they had, which is of the same version.
+behind the last byte they had, which is of the same version. So is one that does not find the version in the index: it
+was replaced, which the origin will say, or evicted with its last block, and then each worker fetches for itself.
 
 Bounds: a lent block is in memory from when a reader first waits for it until its owner has it whole, and once,
 however many readers wait. So there are no more of them than fills of the other workers (`fills.py`). Messages with
@@ -123,7 +124,7 @@ class Elsewhere:
         fill.end(extent, error)
 
     async def _replace(self, entry: Entry, waiting: dict[int, LentFill]) -> None:
-        """The owner died under it: this worker fetches what is left."""
+        """The owner died under it, or the version has left the index: this worker fetches what is left."""
         source = source_of(entry.key, self._origins)
         for local in self._fills.ensure(entry, source, min(waiting), max(waiting)):
             lent = waiting.get(local.block)

@@ -199,7 +199,7 @@ def hoist(headers: Mapping[str, str], address: Address) -> Mapping[str, str]:
     moved = {}
     for key, value in address.query:
         name = key.lower()
-        if name in headers or name in moved or name in _SIGNATURE_KEYS:
+        if name in headers or name in moved or name in SIGNATURE_KEYS:
             continue
         if name.startswith("x-amz-") or (sigv2 and name in ("content-type", "content-md5")):
             if not _HEADER_NAME.fullmatch(name) or _CONTROL.search(value):
@@ -210,7 +210,7 @@ def hoist(headers: Mapping[str, str], address: Address) -> Mapping[str, str]:
 
 _HEADER_NAME = re.compile(r"[a-z0-9._-]{1,256}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SIGNATURE_KEYS = frozenset(
+SIGNATURE_KEYS = frozenset(
     [
         "x-amz-algorithm",
         "x-amz-content-sha256",

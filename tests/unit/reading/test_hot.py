@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as BotoCredentials
 
 from gateway.access.policy import Access
 from gateway.aio import Threads
@@ -240,6 +243,27 @@ async def test_headers_that_the_cache_knows_nothing_of_are_left_to_the_handlers(
     async with warm(tmp_path) as (_, door):
         for name in ("x-amz-expected-bucket-owner", "x-amz-request-payer", "if-range"):
             assert door.get("k", headers={name: "x"}) is None
+
+
+def presigned(query: str = "") -> RequestHead:
+    boto = BotoCredentials("alice", "secret-of-alice")
+    asked = AWSRequest("GET", f"http://{HOST}/data/k{query}")
+    S3SigV4QueryAuth(boto, "s3", "us-east-1", 60).add_auth(asked)
+    target = asked.url.removeprefix(f"http://{HOST}")
+    return parse_head(f"GET {target} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+
+
+async def test_a_presigned_url_is_hot_unless_its_query_stands_for_headers(tmp_path: Path) -> None:
+    async with warm(tmp_path) as (_, door):
+        for query, hot_too in (
+            ("", True),
+            ("?x-id=GetObject", True),
+            ("?x-amz-checksum-mode=ENABLED", False),
+            ("?x-amz-expected-bucket-owner=123456789012", False),
+            ("?X-Amz-Server-Side-Encryption-Customer-Algorithm=AES256", False),
+            ("?response-content-type=a%2Fb", False),
+        ):
+            assert door.hot.answer(Answers(), presigned(query)) == hot_too, query  # type: ignore[arg-type]
 
 
 async def test_a_damaged_small_block_is_not_sent(tmp_path: Path) -> None:

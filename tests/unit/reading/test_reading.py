@@ -176,18 +176,6 @@ async def test_a_change_in_the_midst_is_never_mixed(tmp_path: Path) -> None:
         assert await b.read("large") == other  # and the next read does not wait for the entry to age
 
 
-async def test_a_reader_of_what_was_replaced_does_not_invalidate_what_replaced_it(tmp_path: Path) -> None:
-    async with bench(tmp_path) as b:
-        b.origin.put("large", BODY)
-        old = await b.entry("large", Wanted(0, 0))
-        b.origin.put("large", data_of(9, len(BODY)))
-        new = await b.entry("large", Wanted(0, 0), fresh_s=0.0)
-        with pytest.raises(Changed):
-            await b.stream(old, 20 * MIB).send(Collected())
-        assert (await b.entry("large", Wanted(0, 0))).version == new.version
-        assert len(b.origin.heads) == 1
-
-
 async def test_a_failed_question_is_not_remembered(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         b.origin.put("k", b"abc")
