@@ -174,11 +174,12 @@ class Connection:
 
 
 class Generator:
-    """Holds the connections to one port open over several runs."""
+    """Holds the connections open over several runs. To several ports each has its share of them."""
 
-    def __init__(self, port: int, connections: int, drop_bytes: int = DROP_BYTES) -> None:
+    def __init__(self, port: int | Sequence[int], connections: int, drop_bytes: int = DROP_BYTES) -> None:
         space, drop = bytearray(SPACE_BYTES), memoryview(bytearray(drop_bytes))
-        self._all = [Connection(port, space, drop) for _ in range(connections)]
+        ports = (port,) if isinstance(port, int) else port
+        self._all = [Connection(ports[n % len(ports)], space, drop) for n in range(connections)]
         self._by_fd = {connection.sock.fileno(): connection for connection in self._all}
         self._epoll = select.epoll()
         for descriptor in self._by_fd:

@@ -32,8 +32,8 @@ WORKER = {"gateway": "gateway.node.worker", "nginx": "worker process"}
 
 
 class Arranged(NamedTuple):
-    """Some servers under load together. `cores`: of each worker, in the servers' order; `load`: of each generator,
-    which goes to the server of the same place, or to the only one."""
+    """Some servers under load together. `cores`: of each worker, in the servers' order; `load`: of each generator.
+    Every generator has connections to every server, as the kernel gives it some to every worker of one."""
 
     servers: list[Server]
     workers: int
@@ -56,10 +56,7 @@ class Arranged(NamedTuple):
     def round(self, keys: Sequence[str]) -> None:
         self.pin()
         count = len(self.load)
-        pipes = [
-            _generator(self.servers[number % len(self.servers)], core, keys[number::count])
-            for number, core in enumerate(self.load)
-        ]
+        pipes = [_generator(self.servers, core, keys[number::count]) for number, core in enumerate(self.load)]
         for pipe in pipes:
             _received(pipe)
         self.settle()
@@ -71,21 +68,22 @@ class Arranged(NamedTuple):
         self.series.add(self.cpu_ns() - before, _merged(outcomes))
 
 
-def _generator(server: Server, core: int, keys: Sequence[str]) -> Connection:
-    """A process that connects, says so, and when told to, loads the server from its core."""
-    signer = signer_for(server)
+def _generator(servers: Sequence[Server], core: int, keys: Sequence[str]) -> Connection:
+    """A process that connects, says so, and when told to, loads the servers from its core."""
+    signer = signer_for(servers[0])  # they judge the signature by the Host that is sent
     signer.redate()
     ours, theirs = _fork.Pipe()
     calls = gets(signer, peers.BUCKET, keys, check_every=64)
-    _fork.Process(target=_generate, args=(server.port, core, calls, theirs), daemon=True).start()
+    ports = [server.port for server in servers]
+    _fork.Process(target=_generate, args=(ports, core, calls, theirs), daemon=True).start()
     theirs.close()
     return ours
 
 
-def _generate(port: int, core: int, calls: list[Call], pipe: Connection) -> None:
+def _generate(ports: list[int], core: int, calls: list[Call], pipe: Connection) -> None:
     os.sched_setaffinity(0, {core})
     try:
-        with Generator(port, CONNECTIONS) as generator:
+        with Generator(ports, CONNECTIONS) as generator:
             pipe.send("ready")
             pipe.recv()
             pipe.send(generator.run(calls, seconds_max=ROUND_S_MAX))
