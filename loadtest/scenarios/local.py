@@ -23,7 +23,7 @@ CONNECTIONS = 16
 
 class Shape(NamedTuple):
     """`keys` different objects, `requests` of a round; the quick run's in brackets. `reach` over nginx,
-    rclone.
+    rclone. `in_turn`: always in the same order, else in a random one.
     """
 
     label: str
@@ -33,6 +33,14 @@ class Shape(NamedTuple):
     requests: int
     requests_quick: int
     reach: tuple[float | None, float | None] = (None, None)
+    in_turn: bool = False
+
+    def chosen(self, keys: list[str], bench: Bench, number: int) -> list[str]:
+        """What round `number` asks for."""
+        count = bench.scaled(self.requests, self.requests_quick)
+        if self.in_turn:
+            return [keys[at % len(keys)] for at in range(number * count, (number + 1) * count)]
+        return bench.shuffled(keys, count, number)
 
 
 HITS = (
@@ -41,9 +49,10 @@ HITS = (
     Shape("1m", MIB, 256, 96, 768, 288, (1.0, 0.25)),
     Shape("8m", 8 * MIB, 40, 16, 120, 48, (1.1, 0.25)),
     Shape("64m", 64 * MIB, 6, 3, 18, 6),
+    # More objects than a worker remembers (`frontend/hot.py`): whatever was learned of one is forgotten before its next
+    # turn, so each hit is new to the worker.
+    Shape("many", 4 * KIB, 36_000, 36_000, 18_000, 9_000, in_turn=True),
 )
-# More objects than a worker remembers (`frontend/hot.py`), one behind the other: each hit is new to it.
-MANY = Shape("4k", 4 * KIB, 36_000, 36_000, 18_000, 9_000)
 MISSES = (
     Shape("4 KiB", 4 * KIB, 0, 0, 2_000, 500),
     Shape("1 MiB", MIB, 0, 0, 100, 40),
@@ -72,43 +81,12 @@ def hit(shape: Shape, bench: Bench) -> Result:
         for meter in meters.values():
             meter.warm(keys)
         for number in range(bench.rounds):
-            chosen = bench.shuffled(keys, bench.scaled(shape.requests, shape.requests_quick), number)
-            hit_round(meters, chosen, origin, result)
+            _hit_round(meters, shape.chosen(keys, bench, number), origin, result)
     _compare(result, meters, shape)
     return result
 
 
-def hit_many(bench: Bench) -> Result:
-    """An epoch over more objects than a worker of the gateway can remember: it reads in a fixed order, so that whatever
-    was learned of an object is forgotten before its next turn."""
-    result = Result("hit_many", f"Hits of {MANY.keys} objects of 4 KiB in turn: server CPU per request")
-    keys = [key_for("many", MANY.size, n) for n in range(MANY.keys)]
-    with bench.place() as place, ExitStack() as stack:
-        origin = stack.enter_context(peers.start_origin(bench.cores.load, place))
-        cores = bench.cores.server
-        started = bench.start(
-            stack,
-            result,
-            {
-                "gateway": lambda: peers.start_gateway(origin.port, cores, place),
-                "nginx": lambda: peers.start_nginx(origin.port, cores, place),
-            },
-        )
-        meters = {name: Meter(server, CONNECTIONS) for name, server in started.items()}
-        for meter in meters.values():
-            meter.warm(keys)
-        count = bench.scaled(MANY.requests, MANY.requests_quick)
-        for number in range(bench.rounds):
-            chosen = [keys[at % len(keys)] for at in range(number * count, (number + 1) * count)]
-            hit_round(meters, chosen, origin, result)
-    result.rows = {name: meter.series.row() for name, meter in meters.items()}
-    if len(meters) == 2:
-        measured = ratio(meters["gateway"].series.cpu_us, meters["nginx"].series.cpu_us)
-        result.figures.append(Figure("hit 4k, more objects than remembered: CPU, gateway / nginx", measured))
-    return result
-
-
-def hit_round(meters: dict[str, Meter], keys: list[str], origin: Server, result: Result) -> None:
+def _hit_round(meters: dict[str, Meter], keys: list[str], origin: Server, result: Result) -> None:
     for name, meter in meters.items():
         before = peers.counted(origin)
         meter.round(keys)
@@ -159,6 +137,5 @@ def miss(bench: Bench) -> Result:
 
 SCENARIOS: dict[str, Callable[[Bench], Result]] = {
     **{f"hit_{shape.label}": partial(hit, shape) for shape in HITS},
-    "hit_many": hit_many,
     "miss": miss,
 }
