@@ -11,7 +11,7 @@ was allowed it last, and what the index says of it. The last holds as long as no
 anything since (`Store.stamp`), which in a warm epoch is for ever, the rest as long as the view does. Signature,
 freshness and conditions are judged on every request, rights whenever another signs.
 
-That halves the price of a hit, but only of a data set that a worker can remember, and only from its second reading on.
+That saves two fifths of a hit, but only of a data set that a worker can remember, and only from its second reading on.
 So what is done for a target that is not remembered is kept short, too (`loadtest`, scenario `hit_many`).
 
 Where the time of a 4 KiB hit goes: `python -m loadtest.hot_profile`.
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.cache.store import OBJECT, SMALL_MAX, Entry, Extent
 from gateway.frontend.exchange import RequestHead
-from gateway.frontend.request import READS, admit_read, admit_signed, signer_of
+from gateway.frontend.request import READ_METHODS, admit_read, admit_signed, signer_of
 from gateway.frontend.traits import Traits
 from gateway.namespace.mounts import Target
 from gateway.namespace.rules import Rule
@@ -154,7 +154,7 @@ class HotPath:
         shape = head.shape
         if shape is not None:
             traits = shape.traits
-        elif head.method in READS:
+        elif head.method in READ_METHODS:
             traits = Traits.of(head.headers)
         else:
             return False

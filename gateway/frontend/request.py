@@ -27,7 +27,7 @@ from gateway.s3.operations import Operation, classify, hoist
 if TYPE_CHECKING:
     from gateway.telemetry.requests import RequestRecord
 
-READS: Final = frozenset({"GET", "HEAD"})
+READ_METHODS: Final = frozenset({"GET", "HEAD"})
 _READS: Final = frozenset({"GetObject", "HeadObject"})
 # Each of its keys is authorized, resolved and refused by itself (handlers/deleting.py).
 _BY_KEY: Final = "DeleteObjects"
@@ -89,7 +89,7 @@ def admit_read(
 ) -> tuple[str, Operation, Address, Target] | None:
     """For the hot path: a GetObject or HeadObject that passed the door, with the access key that signed it. None for
     everything else, refusals too: `handle` judges those again and answers them. Never raises S3 errors."""
-    if head.method not in READS:
+    if head.method not in READ_METHODS:
         return None
     try:
         admitted = admit(head, view, domain, now)
